@@ -1,0 +1,62 @@
+# One command for each thing that one does here; each sets up what it needs. See `make help`.
+SHELL := /bin/sh
+TIER  ?= growth
+PY    := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+MOLECULE := MOLECULE_ANSIBLE_ARGS_STRICT_MODE=1 MOLECULE_COMMAND_BORDERS=false molecule
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down check test lint unit sanity docs molecule soak bench-postgresql clean clean-all clean-engine
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  TIER=startup or growth (demo); S=<scenario> [KEEP=1] [STEP=verify] (molecule)"
+
+setup: ## the tools in .venv; all others do this first
+	@scripts/bootstrap
+
+demo: setup ## a whole platform on this machine, with a page to open
+	@$(PY) scripts/demo.py up --tier $(TIER)
+
+demo-down: setup ## remove what `make demo` made (TIER= one tier only)
+	@$(PY) scripts/demo.py down $(if $(filter command line environment,$(origin TIER)),--tier $(TIER))
+
+check: setup ## lint, unit tests, syntax, documentation: the fast half
+	@$(PY) scripts/run_tests.py check
+
+test: setup ## everything: checks and all Molecule scenarios
+	@$(PY) scripts/run_tests.py test
+
+lint: setup ## ansible-lint, yamllint, ruff
+	@$(PY) scripts/run_tests.py lint
+
+unit: setup ## unit tests
+	@$(PY) scripts/run_tests.py unit
+
+sanity: setup ## ansible-test sanity and the checks of the Galaxy importer
+	@$(PY) scripts/run_tests.py package
+
+docs: setup ## build the documentation
+	@$(PY) scripts/run_tests.py docs
+
+molecule: setup ## one scenario: S=role_redis, KEEP=1 keeps its hosts, STEP=verify runs one step
+	@test -n "$(S)" || { echo "molecule: name a scenario: make molecule S=$$(ls molecule | grep -m1 _)" >&2; exit 2; }
+	@$(PY) scripts/engine.py up && $(PY) scripts/images.py && $(PY) scripts/inventory.py
+	@$(MOLECULE) $(if $(STEP),$(STEP) -s $(S),test -s $(S) $(if $(KEEP),--destroy=never))
+
+soak: setup ## four rounds of every failure of the database on a growth platform (about an hour)
+	@UPTIER_ROUNDS=$${UPTIER_ROUNDS:-4} $(PY) scripts/run_tests.py ops_failover
+
+bench-postgresql: setup ## PostgreSQL's settings compared by pgbench, ten minutes; QUICK=1 two
+	@$(PY) scripts/bench_postgresql.py $(if $(QUICK),--quick)
+
+clean: setup ## remove all test hosts and everything that was built
+	@$(PY) scripts/lab.py down --all
+	@rm -rf build .cache/sanity* .cache/package .cache/inventories .cache/tmp .pytest_cache .ruff_cache .hypothesis .ansible
+
+clean-all: clean ## also the images, the package cache and .venv
+	@$(PY) scripts/images.py --remove && docker volume rm -f uptier-apt-cache >/dev/null
+	@rm -rf .venv .cache/venv-latest .cache/collections
+
+clean-engine: setup ## stop the Docker engine, if this project started it
+	@$(PY) scripts/engine.py down

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The database's leader is changed on purpose, and dies in every way, while a client writes every 20 ms through its pool.
+
+UPTIER_ROUNDS repeats each kind of failure (`make soak`); each prints what it cost. Limits hold for the median of three rounds
+and more; a single round, on a machine that does other work too, may take twice as long and at least five seconds more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from harness.platform import ROOT, Platform, wait
+from harness.probes import Probe, missing_rows, prepare_writes
+
+ROUNDS = int(os.environ.get("UPTIER_ROUNDS", "1"))
+CLIENT = "app2"
+PATRONI = "curl -s -m 3 --cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
+
+
+@pytest.fixture(autouse=True)
+def healthy(platform: Platform) -> Iterator[None]:
+    """Every test starts and ends with one leader, a synchronous standby, and clients that can write."""
+    wait("a healthy database", lambda: sound(platform), 120)
+    prepare_writes(platform)
+    yield
+    wait("a healthy database", lambda: sound(platform), 180)
+    assert {host: seen for host in platform.group("app") if (seen := paused(platform, host))} == {}
+
+
+def sound(platform: Platform) -> bool:
+    if not platform.database_healthy():
+        return False
+    leader = platform.leader()
+    return bool(leader) and platform.sql(leader, "select sync_state from pg_stat_replication", check=False) == "sync"
+
+
+def paused(platform: Platform, host: str) -> list[str]:
+    text = platform.output(host, "runuser -u postgres -- psql -X --csv -h /run/postgresql -p 6432 -U pgbouncer pgbouncer -c 'show databases'")
+    rows = [line.split(",") for line in text.splitlines()]
+    return [row[0] for row in rows[1:] if row[rows[0].index("paused")] == "1"]
+
+
+def roles(platform: Platform) -> tuple[str, str]:
+    leader = platform.leader()
+    assert leader
+    return leader, next(host for host in platform.group("postgresql") if host != leader)
+
+
+def writes(platform: Platform, seconds: float) -> Probe:
+    probe = Probe(platform, CLIENT, "postgresql.js", seconds, interval=20)
+    time.sleep(4)  # it has to be connected before anything happens
+    return probe
+
+
+def measure(platform: Platform, what: str, limit: float, seconds: float, fault: Callable[[str], Any], repair: Callable[[str], Any]) -> None:
+    """Inject a fault into the leader while a client writes; print the longest pause and see that no acknowledged row is gone."""
+    gaps = []
+    for number in range(ROUNDS):
+        if number:
+            wait("a healthy database", lambda: sound(platform), 180)
+        leader, standby = roles(platform)
+        probe = writes(platform, seconds)
+        fault(leader)
+        try:
+            seen = probe.result()
+            assert writable(platform, standby), f"{standby} did not take over"
+        finally:
+            repair(leader)
+        gaps.append(seen["gap_seconds"])
+        print(f"{what} on {leader}: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}, {len(seen['acknowledged'])} rows")
+        wait("a healthy database", lambda: sound(platform), 180)
+        assert platform.leader() == standby
+        assert missing_rows(platform, seen["acknowledged"]) == []
+    judge(what, gaps, limit)
+
+
+def judge(what: str, gaps: list[float], limit: float) -> None:
+    print(f"{what}: median {statistics.median(gaps):.2f} s of {len(gaps)}, limit {limit} s")
+    assert statistics.median(gaps) <= (limit if len(gaps) >= 3 else limit + max(limit, 5))
+
+
+def writable(platform: Platform, host: str) -> bool:
+    return platform.sql(host, "select pg_is_in_recovery()", check=False) == "f"
+
+
+def outcome(output: str) -> str:
+    """The sentence with which a playbook ends."""
+    said = output[output.rfind("TASK [Result]") : output.rfind("PLAY RECAP")]
+    return " ".join(said.partition("msg:")[2].split()).strip("'")
+
+
+# On purpose ---------------------------------------------------------------------------------------------------------------
+
+
+def test_switchover_is_a_pause_and_no_error(platform: Platform) -> None:
+    gaps = []
+    for dummy in range(ROUNDS):
+        leader, standby = roles(platform)
+        probe = writes(platform, 40)
+        run = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
+        seen = probe.result()
+        assert run.status == 0, run.output[-3000:]
+        print(f"switchover: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}; {outcome(run.output)}")
+        assert platform.leader() == standby
+        assert seen["errors"] == {}
+        assert missing_rows(platform, seen["acknowledged"]) == []
+        gaps.append(seen["gap_seconds"])
+        wait("a healthy database", lambda: sound(platform), 60)
+    judge("switchover", gaps, 2)
+    again = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
+    assert again.status == 0, again.output[-3000:]
+    assert again.changed() == {}
+    assert f"{leader} does not lead, {standby} does." in outcome(again.output)
+
+
+def test_switchover_waits_for_no_endless_transaction(platform: Platform) -> None:
+    leader, dummy = roles(platform)
+    environment = "set -a; . /etc/uptier/apps/sample.env; set +a"
+    script = f'{environment}; PGPASSWORD=$PGPASSWORD psql -X "host=$PGHOST port=$PGPORT dbname=$PGDATABASE user=$PGUSER" -c "begin" -c "select pg_sleep(25)"'
+    session = platform.background("app1", script)
+    time.sleep(2)
+    run = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
+    session.kill()
+    assert run.status != 0
+    assert "there are still sessions of the hosts that were to hold: sample@sample" in " ".join(run.output.split()), run.output[-3000:]
+    assert platform.leader() == leader
+    assert paused(platform, "app1") == paused(platform, "app2") == []
+    open_ones = "select count(*) from pg_stat_activity where query like '%pg_sleep(25)%' and pid <> pg_backend_pid()"
+    wait("the transaction's end", lambda: platform.sql(leader, open_ones) == "0", 40)
+
+
+def test_controller_killed_leaves_no_pool_paused_and_the_next_run_finishes(platform: Platform) -> None:
+    leader, standby = roles(platform)
+    command = [platform.tool("ansible-playbook"), "playbooks/switchover_postgresql.yml", "-i", str(platform.inventory), "-e", f"pg_leader={leader}"]
+    with subprocess.Popen(
+        [*command, *platform.vault_arguments()],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "UPTIER_LAB": platform.lab},
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if "Change the leader at that moment" in line:
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+    wait("no pool paused", lambda: not any(paused(platform, host) for host in platform.group("app")), 30)
+    wait("the lock to end", lambda: platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}").status == 0, 120)
+    assert platform.leader() == standby
+
+
+def test_a_healthy_leader_is_not_replaced(platform: Platform) -> None:
+    leader, dummy = roles(platform)
+    run = platform.playbook("failover_postgresql")
+    assert run.status != 0
+    assert f"{leader} leads main, runs and renews its lease. Nothing has failed: use state: switchover for a planned change." in " ".join(
+        run.output.split()
+    )
+
+
+# By accident --------------------------------------------------------------------------------------------------------------
+
+
+def test_server_killed(platform: Platform) -> None:
+    kill = "kill -KILL $(head -1 /var/lib/postgresql/*/main/postmaster.pid)"
+    measure(platform, "postmaster killed", 3, 25, lambda leader: platform.run(leader, kill), lambda leader: None)
+
+
+def test_host_killed(platform: Platform) -> None:
+    measure(platform, "host killed", 23, 40, platform.kill, platform.start)
+
+
+def test_host_cut_off(platform: Platform) -> None:
+    measure(platform, "network cut", 25, 45, platform.cut, platform.heal)
+
+
+def test_host_in_a_black_hole_stops_before_another_leads(platform: Platform) -> None:
+    """The old leader is asked on its own socket, four times a second, whether it still takes writes."""
+    observed: dict[str, Any] = {}
+
+    def fault(leader: str) -> None:
+        standby = next(host for host in platform.group("postgresql") if host != leader)
+        platform.black_hole(leader)
+        observed["old"] = observer(platform, leader, 40)
+        observed["new"] = observer(platform, standby, 40)
+
+    def repair(leader: str) -> None:
+        platform.fill_hole(leader)
+        old, new = (moments(observed[name]) for name in ("old", "new"))
+        assert new, "the standby never took over"
+        assert not old or old[-1] < new[0], f"the cut-off leader took a write {old[-1] - new[0]:.1f} s after the new one"
+        print(f"the cut-off leader took no write for {new[0] - (old[-1] if old else new[0]):.1f} s before the new one did")
+
+    measure(platform, "black hole", 25, 45, fault, repair)
+
+
+def observer(platform: Platform, host: str, seconds: int) -> subprocess.Popen[str]:
+    """Print the moment of each write that the host's own server takes; local durability, so that no standby is waited for."""
+    statement = "set synchronous_commit=local; select pg_logical_emit_message(true, 'test', 'x')"
+    loop = (
+        f"end=$(( $(date +%s) + {seconds} )); cd /tmp; while [ $(date +%s) -lt $end ]; do timeout 3 runuser -u postgres -- psql -X -q -At -d postgres "
+        f'-v ON_ERROR_STOP=1 -c "{statement}" >/dev/null 2>&1 && date +%s.%N; sleep 0.25; done'
+    )
+    return platform.background(host, loop)
+
+
+def moments(process: subprocess.Popen[str]) -> list[float]:
+    out, dummy = process.communicate(timeout=90)
+    return [float(line) for line in out.split()]
+
+
+def test_frozen_leader_neither_splits_nor_loses(platform: Platform) -> None:
+    """Patroni and every process of the server are stopped, and go on after another one leads."""
+    def freeze(leader: str) -> None:
+        platform.run(leader, "pkill -STOP -u postgres || true")
+
+    def thaw(leader: str) -> None:
+        platform.run(leader, "pkill -CONT -u postgres || true")
+
+    measure(platform, "frozen leader", 30, 50, freeze, thaw)
+
+
+# etcd ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_one_etcd_member_lost_is_nothing(platform: Platform) -> None:
+    leader, dummy = roles(platform)
+    member = platform.group("etcd")[-1]
+    probe = writes(platform, 25)
+    platform.run(member, "systemctl kill -s KILL etcd; systemctl stop etcd")
+    try:
+        seen = probe.result()
+    finally:
+        platform.run(member, "systemctl start etcd")
+    print(f"one etcd member lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
+    judge("one etcd member lost", [seen["gap_seconds"]], 3)
+    assert platform.leader() == leader
+
+
+def test_quorum_lost_the_leader_goes_on(platform: Platform) -> None:
+    leader, dummy = roles(platform)
+    members = platform.group("etcd")[1:]
+    probe = writes(platform, 60)
+    for member in members:
+        platform.run(member, "systemctl stop etcd")
+    try:
+        time.sleep(30)
+        run = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
+        seen = probe.result()
+    finally:
+        for member in members:
+            platform.run(member, "systemctl start etcd")
+    print(f"quorum of etcd lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
+    assert run.status != 0
+    assert "etcd has no quorum" in " ".join(run.output.split()), run.output[-3000:]
+    assert f"{leader} goes on leading" in " ".join(run.output.split())
+    judge("quorum of etcd lost", [seen["gap_seconds"]], 3)
+    assert seen["errors"] == {}
+    assert missing_rows(platform, seen["acknowledged"]) == []
+    wait("a healthy database", lambda: sound(platform), 90)
+    assert platform.leader() == leader
+
+
+def test_loss_on_the_network_causes_no_failover(platform: Platform) -> None:
+    leader, dummy = roles(platform)
+    for host in platform.group("postgresql"):
+        platform.black_hole(host, 5)
+    try:
+        time.sleep(45 if ROUNDS == 1 else 120)
+    finally:
+        for host in platform.group("postgresql"):
+            platform.fill_hole(host)
+    assert platform.leader() == leader
+    print("not verified here: 200 ms delay on the network (this kernel has no netem); 5 % loss caused no failover")
+
+
+# Afterwards ---------------------------------------------------------------------------------------------------------------
+
+
+def test_rebuild_of_a_member(platform: Platform) -> None:
+    leader, standby = roles(platform)
+    refused = platform.playbook("reinit_postgresql_member", "-e", f"pg_member={leader}")
+    assert refused.status != 0
+    assert f"{leader} leads main. Relieve it first" in " ".join(refused.output.split())
+    run = platform.playbook("reinit_postgresql_member", "-e", f"pg_member={standby}")
+    assert run.status == 0, run.output[-3000:]
+    assert platform.database_healthy()
+
+
+def test_restart_where_a_setting_waits(platform: Platform) -> None:
+    before = platform.service_starts()
+    run = platform.playbook("restart_postgresql")
+    assert run.status == 0, run.output[-3000:]
+    assert run.changed() == {}, run.changed_tasks()
+    assert platform.service_starts()["db1"]["patroni.service"] == before["db1"]["patroni.service"]
+
+
+def test_the_tier_playbook_changes_nothing_after_all_that(platform: Platform) -> None:
+    run = platform.playbook()
+    assert run.status == 0, run.output[-3000:]
+    assert run.changed() == {}, run.changed_tasks()

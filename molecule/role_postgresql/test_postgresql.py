@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What users of the databases see, what intruders do not, and what is left when a part dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+PKI = "/etc/uptier/pki"
+# Molecule asks for colours, which would stand between the figures of the recap.
+PLAIN = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+PASSWORDS = {"sample": "molecule-sample-0123456789", "sample_owner": "molecule-owner-0123456789", "sample_ro": "molecule-reader-0123456789"}
+PAIR = ("db1", "db2")
+# A lease of 20 s, and room for a machine that does several things at once.
+FAILOVER_SECONDS = 60
+
+
+def members(lab, asked):
+    out = lab.host(asked).run("patronictl list -f json").stdout
+    return {entry["Member"]: entry for entry in json.loads(out)}
+
+
+def synchronous(lab):
+    return sorted(entry["Role"] for entry in members(lab, "db1").values()) == ["Leader", "Sync Standby"]
+
+
+def leader(lab):
+    for name in PAIR:
+        done = subprocess.run(
+            ["docker", "exec", lab.container(name), "runuser", "-u", "postgres", "--", "psql", "-XAtc", "select pg_is_in_recovery()"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.stdout.strip() == "f":
+            return name
+    return None
+
+
+def until(seconds, what, probe):
+    deadline = time.monotonic() + seconds
+    while not (seen := probe()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(1)
+    return seen
+
+
+def local(lab, name, sql, database="postgres"):
+    done = lab.host(name).run(f'cd / && runuser -u postgres -- psql -XAtc "{sql}" {database}')
+    assert done.rc == 0, done.stderr
+    return done.stdout.strip()
+
+
+def target(lab, user="sample", hosts=PAIR, mode="read-write", **options):
+    given = {
+        "host": ",".join(lab.addresses[name] for name in hosts), "dbname": "sample", "user": user,
+        "password": PASSWORDS.get(user, "molecule-superuser-0123456789"), "sslmode": "verify-full", "sslrootcert": f"{PKI}/ca.crt",
+        "target_session_attrs": mode, "connect_timeout": 3, **options,
+    }  # fmt: skip
+    return " ".join(f"{key}={value}" for key, value in given.items())
+
+
+def remote(lab, sql, **options):
+    return lab.host("repo").run(f'psql -XAtq "{target(lab, **options)}" -c "{sql}"')
+
+
+def converge(lab, *options):
+    """Run the scenario's playbook once more; return host -> number of changes, and all it said."""
+    done = subprocess.run(
+        ["ansible-playbook", "-i", str(ROOT / ".cache/labs" / lab.name / "inventory.yml"), str(HERE / "converge.yml"), *options],
+        cwd=ROOT, env={**os.environ, **PLAIN}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    changes = {host: int(count) for host, count in re.findall(r"^(\w+)\s+: ok=\d+\s+changed=(\d+)", done.stdout, re.M)}
+    return changes, done.stdout + done.stderr
+
+
+def postmaster(lab, name):
+    return lab.host(name).run("head -1 /var/lib/postgresql/*/main/postmaster.pid").stdout.strip()
+
+
+def connections(lab):
+    return int(re.search(r"max_connections: '?(\d+)", lab.host("db1").run("patronictl show-config").stdout).group(1))
+
+
+def test_one_leads_and_the_other_has_every_commit(lab):
+    until(60, "a synchronous standby", lambda: synchronous(lab))
+    assert members(lab, "solo")["solo"]["Role"] == "Leader"
+
+
+@pytest.mark.parametrize(("name", "version"), [("db1", "15"), ("solo", "17")])
+def test_the_server_is_as_promised(lab, name, version):
+    shown = {key: local(lab, name, f"show {key}") for key in ("data_checksums", "wal_level", "archive_mode", "ssl_min_protocol_version")}
+    assert shown == {"data_checksums": "on", "wal_level": "logical", "archive_mode": "on", "ssl_min_protocol_version": "TLSv1.3"}
+    assert local(lab, name, "show server_version").startswith(version)
+    collation = local(lab, name, "select datlocprovider::text || ' ' || coalesce(datcollate, '') from pg_database where datname = 'sample'")
+    assert collation == ("b C.UTF-8" if version == "17" else "c C.UTF-8")
+    assert local(lab, name, "select count(*) from pg_stat_statements") != "0"
+    head = lab.host(name).run("head -25 /etc/patroni/patroni.yml").stdout
+    assert local(lab, name, "show shared_buffers") in head
+
+
+def test_users_can_do_what_they_are_for_and_nothing_more(lab):
+    assert remote(lab, "create table if not exists w(number int)", user="sample_owner").rc == 0
+    assert remote(lab, "insert into w values (0) returning number").stdout.strip() == "0"
+    assert "permission denied" in remote(lab, "create table x(i int)").stderr
+    assert "permission denied" in remote(lab, "drop database postgres").stderr + remote(lab, "create role x").stderr
+    assert remote(lab, "select count(*) from w", user="sample_ro", mode="any").rc == 0
+    assert "read-only transaction" in remote(lab, "insert into w values (1)", user="sample_ro", mode="any", hosts=(leader(lab),)).stderr
+    assert (
+        "permission denied"
+        in remote(lab, "begin read write; insert into w values (1)", user="sample_ro", mode="any", hosts=(leader(lab),)).stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"user": "postgres", "dbname": "postgres"}, "pg_hba.conf rejects"),
+        ({"user": "replicator"}, "pg_hba.conf rejects"),
+        ({"user": "monitor"}, "pg_hba.conf rejects"),
+        ({"sslmode": "disable"}, "pg_hba.conf rejects"),
+        ({"password": "wrong"}, "password authentication failed"),
+        ({"dbname": "postgres"}, "pg_hba.conf rejects"),
+        ({"sslmode": "verify-full", "sslrootcert": "/etc/ssl/certs/ca-certificates.crt"}, "certificate verify failed"),
+    ],
+)
+def test_who_may_not_come_in_does_not(lab, options, words):
+    done = remote(lab, "select 1", **{"hosts": (leader(lab),), "mode": "any", **options})
+    assert done.rc != 0
+    assert words in done.stderr
+
+
+def test_every_port_speaks_tls_1_3_only_and_knows_its_callers(lab):
+    client = f"-cert {PKI}/host.crt -key {PKI}/host.key"
+    shown = "2>/dev/null | grep -aE '^New|HTTP/1'"
+    for port, more in ((5432, "-starttls postgres"), (8008, ""), (8432, "")):
+        command = f"echo | timeout 5 openssl s_client -CAfile {PKI}/ca.crt -connect {lab.addresses['db1']}:{port} {more}"
+        assert "TLSv1.3" in lab.host("repo").run(f"{command} -tls1_3 {client} {shown}").stdout, port
+        assert "Cipher is (NONE)" in lab.host("repo").run(f"{command} -tls1_2 {client} {shown}").stdout, port
+    stranger = f"(printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 1) | timeout 5 openssl s_client -quiet -connect {lab.addresses['db1']}:8008"
+    assert "HTTP/1" not in lab.host("repo").run(f"({stranger}) {shown}").stdout
+
+
+def test_secrets_are_shown_to_nobody(host):
+    assert host.run("ps -eo args | grep -cE '[m]olecule-[a-z]+-0123456789'").stdout.strip() == "0"
+    found = host.run(
+        "find /etc /opt/uptier /var/lib/uptier /usr/local -type f -perm -o=r -print0 | xargs -0 grep -lE 'molecule-[a-z]+-0123456789'"
+    ).stdout
+    assert found == ""
+    assert host.run("journalctl --no-pager | grep -cE 'molecule-[a-z]+-0123456789'").stdout.strip() == "0"
+
+
+def test_there_is_a_backup_and_wal_arrives_encrypted(lab):
+    for name, database in (("repo", leader(lab)), ("solo", "solo")):
+        backup = json.loads(lab.host(name).run("cd / && runuser -u postgres -- pgbackrest info --output=json").stdout)[0]
+        assert backup["status"]["code"] == 0
+        assert backup["cipher"] == "aes-256-cbc"
+        assert backup["backup"][0]["type"] == "full"
+        segment = local(lab, database, "select pg_walfile_name(pg_current_wal_lsn()) from pg_logical_emit_message(true, '', 'x')")
+        # Without a switch by hand: archive_timeout brings it.
+        find = f"find /var/lib/pgbackrest/archive -name '{segment}*.zst' | head -1"
+        path = until(120, f"{segment} in the repository of {name}", lambda find=find, name=name: lab.host(name).run(find).stdout.strip())
+        assert lab.host(name).run(f"head -c 8 {path}").stdout.startswith("Salted__")
+        timers = lab.host(name).run("systemctl list-timers --no-legend 'pgbackrest-backup@*'").stdout
+        assert timers.count("pgbackrest-backup@") == 2 * 3
+
+
+def test_indexes_are_as_declared_and_used(lab):
+    for name in (leader(lab), "solo"):
+        text = "CREATE INDEX idx_user_cards_user_id ON public.user_cards USING btree (user_id) WHERE (is_refunded = false)"
+        assert local(lab, name, "select pg_get_indexdef('idx_user_cards_user_id'::regclass)", "sample") == text
+        rows = "select g % 10000, g % 9999, now() + g * interval '1 ms' from generate_series(1, 100000) g"
+        local(lab, name, f"insert into transactions {rows}; analyze transactions", "sample")
+        for column, value in (("user_id", "7"), ("wallet_id", "7"), ("at", "(select max(at) from transactions)")):
+            plan = local(lab, name, f"explain select * from transactions where {column} = {value}", "sample")
+            assert re.search(rf"(Index|Bitmap Index) Scan .*{column}_idx|Scan .*on transactions_\d+_\d+_.*{column}", plan), plan
+        assert local(lab, name, "select count(*) from pg_index where not indisvalid", "sample") == "0"
+
+
+def test_an_index_that_an_interrupted_build_has_left_is_repaired(lab):
+    name = leader(lab)
+    local(lab, name, "drop index idx_user_cards_user_id", "sample")
+    writer = "begin; insert into user_cards values (1, false); select pg_sleep(8); rollback"
+    lab.host(name).run(f'cd / && nohup runuser -u postgres -- psql -Xqc "{writer}" sample >/dev/null 2>&1 &')
+    time.sleep(1)
+    build = "set lock_timeout = '500ms'; create index concurrently idx_user_cards_user_id on user_cards (user_id)"
+    command = " ".join(f'-c "{statement.strip()}"' for statement in build.split(";"))
+    assert lab.host(name).run(f"cd / && runuser -u postgres -- psql -Xq {command} sample").rc != 0
+    invalid = "select count(*) from pg_index where indexrelid = 'idx_user_cards_user_id'::regclass and not indisvalid"
+    assert local(lab, name, invalid, "sample") == "1"
+    options = ("--limit", "postgresql", "--tags", "postgresql", "--extra-vars", f"connections={connections(lab)}")
+    changes, said = converge(lab, *options)
+    assert changes == {**dict.fromkeys(PAIR, 0), name: 1}, said
+    assert (
+        local(
+            lab,
+            name,
+            "select pg_get_expr(indpred, indrelid) from pg_index where indisvalid and indexrelid = 'idx_user_cards_user_id'::regclass",
+            "sample",
+        )
+        == "(is_refunded = false)"
+    )
+    assert "there is no table public.later" in " ".join(said.split())
+    assert converge(lab, *options)[0] == dict.fromkeys(PAIR, 0)
+
+
+def test_the_timer_makes_partitions_ahead_on_the_leader_and_all_report(lab):
+    config = "/etc/uptier/postgresql/partitions.json"
+    command = f"python3 -B /usr/local/lib/uptier/partitions/postgresql_partitions.py {config} --now 2031-10-20"
+    first, listed = leader(lab), "select string_agg(relname, ' ' order by relname) from pg_class where relname ~ '^transactions_2031_..$'"
+    follower = next(name for name in PAIR if name != first)
+    assert lab.host(follower).run(command).rc == 0
+    assert local(lab, first, listed, "sample") == ""
+    assert lab.host(first).run(command).stdout.count("done: ") == 3
+    assert lab.host(first).run(command).stdout == ""
+    assert local(lab, first, listed, "sample") == "transactions_2031_10 transactions_2031_11 transactions_2031_12"
+    row = "insert into transactions values (1, 1, '2031-10-15') returning tableoid::regclass"
+    assert remote(lab, row).stdout.strip() == "transactions_2031_10"
+    assert remote(lab, "select count(*) from transactions_2031_10", user="sample_ro", mode="any").stdout.strip() == "1"
+    for name in (*PAIR, "solo"):
+        host = lab.host(name)
+        assert host.run("systemctl is-active postgresql-partitions.timer").stdout.strip() == "active"
+        host.run("mkdir -p /var/lib/prometheus/node-exporter")
+        done = host.run("systemctl start postgresql-partitions")
+        assert done.rc == 0, host.run("journalctl -u postgresql-partitions -n 20 --no-pager").stdout
+        metrics = host.run("cat /var/lib/prometheus/node-exporter/postgresql_partitions.prom").stdout
+        assert "pg_partitions_run_success 1\n" in metrics
+        assert 'pg_partitions_ahead{database="sample",table="public.transactions"} 2\n' in metrics
+
+
+def test_a_new_patroni_takes_over_the_running_server(lab):
+    name = leader(lab)
+    before = postmaster(lab, name)
+    for command in ("systemctl restart patroni", "kill -9 $(systemctl show -P MainPID patroni)"):
+        assert lab.host(name).run(command).rc == 0
+        until(30, "Patroni back", lambda: lab.host(name).run("systemctl is-active patroni").stdout.strip() == "active")
+    until(30, "the leader's lock", lambda: members(lab, name)[name]["Role"] == "Leader")
+    assert postmaster(lab, name) == before
+
+
+def test_a_setting_that_needs_a_restart_is_told_and_nothing_restarts(lab):
+    before = {name: postmaster(lab, name) for name in PAIR}
+    dummy, said = converge(lab, "--limit", "postgresql", "--tags", "postgresql", "--extra-vars", f"connections={connections(lab) + 1}")
+    assert "must be restarted before max_connections" in " ".join(said.split())
+    assert {name: postmaster(lab, name) for name in PAIR} == before
+
+
+def test_the_leaders_host_dies_and_nothing_acknowledged_is_lost(lab):
+    until(60, "a synchronous standby", lambda: synchronous(lab))
+    first = leader(lab)
+    other = next(name for name in PAIR if name != first)
+    lab.host("repo").run("rm -f /tmp/stop")
+    writer = subprocess.Popen(
+        ["docker", "exec", "-i", lab.container("repo"), "bash", "-s", "--", target(lab)],
+        stdin=(HERE / "writer.sh").open(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        time.sleep(5)
+        subprocess.run(["docker", "kill", lab.container(first)], check=True, capture_output=True)
+        until(FAILOVER_SECONDS, f"{other} leads", lambda: leader(lab) == other)
+        time.sleep(8)
+    finally:
+        lab.host("repo").run("touch /tmp/stop")
+        subprocess.run(["docker", "start", lab.container(first)], check=True, capture_output=True)
+    acknowledged = [line.split() for line in writer.communicate(timeout=60)[0].splitlines()]
+    times = [float(stamp) for stamp, dummy in acknowledged]
+    gap = max(after - before for before, after in zip(times, times[1:], strict=False))
+    assert times[-1] - times[0] > gap, "no write after the failover"
+    print(f"longest gap between acknowledged writes: {gap:.1f} s")
+    assert gap < FAILOVER_SECONDS
+    present = set(local(lab, other, "select number from w", "sample").split())
+    assert {number for dummy, number in acknowledged} <= present
+    until(120, f"{first} follows", lambda: members(lab, other).get(first, {}).get("State") == "streaming")
+
+
+def test_a_run_after_the_failover_changes_nothing(lab):
+    before = {name: postmaster(lab, name) for name in (*PAIR, "solo")}
+    changes, dummy = converge(lab, "--extra-vars", f"connections={connections(lab)}", "--limit", "postgresql:backup")
+    assert changes == dict.fromkeys(("db1", "db2", "repo"), 0)
+    assert {name: postmaster(lab, name) for name in (*PAIR, "solo")} == before
+
+
+def test_a_standby_without_data_is_rebuilt_from_the_repository(lab):
+    follower = next(name for name in PAIR if name != leader(lab))
+    lab.host(follower).run("systemctl stop patroni && rm -rf /var/lib/postgresql/15/main && systemctl start patroni")
+    until(150, f"{follower} follows", lambda: members(lab, leader(lab)).get(follower, {}).get("State") == "streaming")
+    assert "restore command end: completed successfully" in lab.host(follower).run("cat /var/log/pgbackrest/main-restore.log").stdout
+
+
+def test_a_leader_without_patroni_is_stopped_within_its_lease(lab):
+    host = lab.host("solo")
+    host.run("mv /opt/uptier/patroni /opt/uptier/gone; kill -9 $(systemctl show -P MainPID patroni)")
+    try:
+        until(40, "PostgreSQL stopped", lambda: host.run("test -e /var/lib/postgresql/17/main/postmaster.pid").rc != 0)
+    finally:
+        host.run("mv /opt/uptier/gone /opt/uptier/patroni; systemctl reset-failed patroni; systemctl start patroni")
+    until(60, "solo leads again", lambda: members(lab, "solo").get("solo", {}).get("State") == "running")

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What an application and an intruder see of the cluster, and what it does when a part of it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+PORTS = (6379, 6380)
+PASSWORD = {name: f"molecule-{name}-0123456789" for name in ("admin", "sample", "other", "monitor")}
+KEYS = [f"sample:{number}" for number in range(9)]
+
+
+def start(lab, host, user="sample", **job):
+    """Run the client on a host; without seeds it knows all nodes of the cluster."""
+    seeds = [[lab.addresses[name], port] for port in PORTS for name in lab.groups["redis"]]
+    job = {"seeds": seeds, "user": user, "password": PASSWORD.get(user, ""), **job}
+    client = subprocess.Popen(
+        ["docker", "exec", "-i", lab.container(host), "python3", "-", json.dumps(job)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    # Both declare the future annotations, which must come first.
+    resp = (ROOT / "plugins/module_utils/resp.py").read_text(encoding="utf-8")
+    client.stdin.write(resp + (HERE / "client.py").read_text(encoding="utf-8"))
+    client.stdin.close()
+    return client
+
+
+def finish(client):
+    out = client.stdout.read()
+    err = client.stderr.read()
+    assert client.wait(60) == 0, err
+    return json.loads(out)
+
+
+def calls(lab, *words, host="single", user="sample", **job):
+    return finish(start(lab, host, user, calls=[list(one) for one in words], **job))
+
+
+def nodes(lab, asked=None):
+    """Return label -> (role, master's label) as a living node sees it."""
+    names = {address: name for name, address in lab.addresses.items()}
+    asked = asked or lab.groups["redis"][0]
+    (text,) = calls(lab, ("CLUSTER", "NODES"), user="admin", at=[lab.addresses[asked], 6379])
+    lines = [line.split() for line in text.splitlines()]
+    place = {}
+    for line in lines:
+        address, port = re.match(r"([\d.]+):(\d+)@", line[1]).groups()
+        place[line[0]] = (names[address], int(port))
+    return {place[line[0]]: ("master" if "master" in line[2] else "replica", place.get(line[3]), line[2], line[8:]) for line in lines}
+
+
+def masters(lab, asked=None):
+    return [one for one, (role, dummy, flags, slots) in nodes(lab, asked).items() if role == "master" and slots and "fail" not in flags]
+
+
+def wait(what, ready, seconds=60):
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.5)
+
+
+def whole(lab):
+    """Every replica is up and follows; then a failover is possible."""
+    found = []
+    for name in lab.groups["redis"]:
+        for port in PORTS:
+            (text,) = calls(lab, ("INFO", "replication"), user="admin", at=[lab.addresses[name], port])
+            found.append(text.startswith("#") and ("role:master" in text or "master_link_status:up" in text))
+    return all(found)
+
+
+def converge(lab, *options):
+    """Run the scenario's playbook once more; return the recap: host -> counts."""
+    inventory = ROOT / ".cache/labs" / lab.name / "inventory.yml"
+    plain = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    command = ["ansible-playbook", "-i", str(inventory), str(HERE / "converge.yml"), *options]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **plain}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    recap = done.stdout.rpartition("PLAY RECAP")[2]
+    return {host: dict(re.findall(r"(\w+)=(\d+)", counts)) for host, counts in re.findall(r"^(\w+)\s+: (.*)$", recap, re.M)}, done.stdout
+
+
+def test_three_masters_and_no_replica_on_its_masters_host(lab):
+    found = nodes(lab)
+    assert len(found) == 6
+    leaders = [one for one, (role, *dummy) in found.items() if role == "master"]
+    assert len({host for host, dummy in leaders}) == 3
+    for (host, dummy), (role, master, *dummy) in found.items():
+        if role == "replica":
+            assert master[0] != host
+
+
+def test_an_application_writes_to_slots_of_every_master(lab):
+    written = [calls(lab, ("SET", key, f"value of {key}"), ("GET", key)) for key in KEYS[:3]]
+    assert written == [["OK", f"value of {key}"] for key in KEYS[:3]]
+    owners = calls(lab, *(("CLUSTER", "KEYSLOT", key) for key in KEYS), at=[lab.addresses["node1"], 6379])
+    assert {slot * 3 // 16384 for slot in owners} == {0, 1, 2}
+
+
+def test_a_cluster_of_one_serves_all_slots(lab):
+    seeds = [[lab.addresses["single"], 6379]]
+    assert calls(lab, *(("SET", key, "x") for key in KEYS), seeds=seeds) == ["OK"] * len(KEYS)
+    (info,) = calls(lab, ("CLUSTER", "INFO"), user="admin", at=seeds[0])
+    assert "cluster_state:ok" in info
+    assert "cluster_slots_ok:16384" in info
+
+
+def test_without_a_login_nothing_is_answered(lab):
+    for name in ("node1", "single"):
+        at = [lab.addresses[name], 6379]
+        for words in (("PING",), ("GET", "sample:1"), ("CLUSTER", "NODES"), ("INFO",)):
+            (answer,) = calls(lab, words, user="", at=at)
+            assert answer.startswith("ERROR NOAUTH"), answer
+    (answer,) = calls(lab, ("PING",), user="nobody", password="molecule-nobody", at=[lab.addresses["node1"], 6379])
+    assert answer.startswith("ERROR WRONGPASS")
+
+
+def test_an_application_stays_within_its_keys_and_harms_nobody(lab):
+    at = [lab.addresses["single"], 6379]
+    allowed = [("SET", "sample:a", "1"), ("EVAL", "return redis.call('GET', KEYS[1])", "1", "sample:a"), ("PUBLISH", "sample:x", "1")]
+    assert not [answer for answer in calls(lab, *allowed, ("INFO", "server"), ("CLUSTER", "SLOTS"), at=at) if "ERROR" in str(answer)]
+    denied = [
+        ("SET", "other:a", "1"), ("GET", "a"), ("PUBLISH", "other:x", "1"), ("EVAL", "return redis.call('GET', 'other:a')", "0"),
+        ("FLUSHALL",), ("FLUSHDB",), ("KEYS", "*"), ("CONFIG", "GET", "masterauth"), ("ACL", "LIST"), ("CLIENT", "LIST"),
+        ("CLUSTER", "RESET"), ("CLUSTER", "FAILOVER"), ("SHUTDOWN",), ("REPLICAOF", "NO", "ONE"), ("MONITOR",), ("SCRIPT", "FLUSH"),
+        ("FUNCTION", "FLUSH"), ("SAVE",), ("BGREWRITEAOF",), ("SWAPDB", "0", "1"), ("RANDOMKEY",),
+    ]  # fmt: skip
+    for words, answer in zip(denied, calls(lab, *denied, at=at), strict=True):
+        # A script tells what was denied inside of it in its own words.
+        assert re.match("ERROR (NOPERM|.*No permissions|.*NOPERM|.*can't access)", str(answer)), f"{words}: {answer}"
+
+
+def test_the_monitor_reads_figures_only(lab):
+    at = [lab.addresses["node1"], 6379]
+    good = [("PING",), ("INFO",), ("CLUSTER", "INFO"), ("SLOWLOG", "GET"), ("LATENCY", "LATEST"), ("CLIENT", "LIST")]
+    assert not [answer for answer in calls(lab, *good, user="monitor", at=at) if "ERROR" in str(answer)]
+    bad = [("CONFIG", "GET", "masterauth"), ("GET", "sample:0"), ("SET", "sample:0", "1"), ("ACL", "LIST"), ("SCAN", "0")]
+    assert all(str(answer).startswith("ERROR NOPERM") for answer in calls(lab, *bad, user="monitor", at=at))
+
+
+@pytest.mark.parametrize("name", ["node1", "single"])
+def test_no_port_speaks_clear_text_and_the_bus_wants_a_certificate(lab, name):
+    host, address = lab.host(name), lab.addresses[name]
+    ports = PORTS if name == "node1" else PORTS[:1]
+    listening = set(re.findall(r"(\S+):(\d+)\s+\S+:\*", host.check_output("ss -Hltn")))
+    ours = {(place, port) for place, port in listening if place not in ("127.0.0.11", "0.0.0.0", "[::]")}
+    assert ours == {(place, str(port + bus)) for place in (address, "127.0.0.1") for port in ports for bus in (0, 10000)}
+    script = """
+import socket, ssl, sys
+address, port, bus = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with socket.create_connection((address, port), 3) as plain:
+    plain.sendall(b"PING\\r\\n")
+    try:
+        answer = plain.recv(100)
+        print("clear", b"PONG" in answer or b"NOAUTH" in answer)
+    except OSError:
+        print("clear", False)
+context = ssl.create_default_context(cafile="/etc/uptier/pki/ca.crt")
+for shown in (False, True):
+    if shown:
+        context.load_cert_chain("/etc/uptier/pki/host.crt", "/etc/uptier/pki/host.key")
+    with socket.create_connection((address, bus), 1) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname=address) as secure:
+                secure.sendall(b"RCmb")
+                print("bus", len(secure.recv(100)))
+        except TimeoutError:
+            print("bus waits")
+        except (ssl.SSLError, ConnectionResetError):
+            print("bus refuses")
+context.maximum_version = ssl.TLSVersion.TLSv1_2
+with socket.create_connection((address, port), 3) as plain:
+    try:
+        context.wrap_socket(plain, server_hostname=address)
+        print("old", True)
+    except ssl.SSLError:
+        print("old", False)
+"""
+    done = subprocess.run(
+        ["docker", "exec", "-i", lab.container(name), "python3", "-", address, str(ports[-1]), str(ports[-1] + 10000)],
+        input=script, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["clear False", "bus refuses", "bus waits", "old False"]
+
+
+def test_no_password_stands_where_others_read(lab):
+    host = lab.host("node1")
+    assert "molecule-" not in host.check_output("ps axww -o args | grep [r]edis-server")
+    assert "molecule-" not in host.file("/etc/redis/users.acl").content_string
+    for path in ("/etc/redis/node.conf", "/etc/redis/users.acl", "/var/lib/uptier/redis-admin"):
+        assert host.file(path).mode & 0o007 == 0
+
+
+def test_data_survives_a_restart_and_a_kill(lab):
+    host, at = lab.host("single"), [lab.addresses["single"], 6379]
+    assert calls(lab, ("SET", "sample:kept", "1"), at=at) == ["OK"]
+    for command in ("systemctl restart redis-node@6379", "systemctl kill -s KILL redis-node@6379"):
+        host.check_output(command)
+        wait("the node", lambda: calls(lab, ("GET", "sample:kept"), at=at) == ["1"], 15)
+
+
+def check_gap(seen, what):
+    worst = max(entry["gap"] for entry in seen.values())
+    print(f"{what}: longest gap between two writes {worst:.2f} s")
+    assert worst < 5, seen
+    return worst
+
+
+def test_a_killed_master_costs_less_than_five_seconds(lab):
+    wait("all replicas", lambda: whole(lab))
+    name, port = masters(lab)[0]
+    client = start(lab, "single", watch=KEYS, seconds=9)
+    time.sleep(2)
+    lab.host(name).check_output(f"kill -9 $(systemctl show -P MainPID redis-node@{port})")
+    check_gap(finish(client), f"process of {name}:{port} killed")
+    wait("all replicas", lambda: whole(lab))
+
+
+def test_a_killed_host_costs_less_than_five_seconds_and_a_run_after_it_changes_nothing(lab):
+    before = nodes(lab)
+    leading = [host for host, dummy in masters(lab)]
+    name = next(host for host in leading if leading.count(host) == 1 and host != "node1")
+    client = start(lab, "single", watch=KEYS, seconds=11)
+    time.sleep(2)
+    subprocess.run(["docker", "kill", lab.container(name)], check=True, capture_output=True)
+    try:
+        check_gap(finish(client), f"host {name} killed")
+    finally:
+        subprocess.run(["docker", "start", lab.container(name)], check=True, capture_output=True)
+    wait("all replicas", lambda: whole(lab))
+    after = nodes(lab)
+    assert after != before, "a replica on another host leads now"
+    pids = {one: lab.host(one).check_output("systemctl show -P MainPID redis-node@6379 redis-node@6380") for one in lab.groups["redis"]}
+    recap, output = converge(lab, "--limit", "redis")
+    assert {counts["changed"] for counts in recap.values()} == {"0"}, output
+    assert sorted(masters(lab)) == sorted(one for one, entry in after.items() if entry[3])
+    assert pids == {one: lab.host(one).check_output("systemctl show -P MainPID redis-node@6379 redis-node@6380") for one in lab.groups["redis"]}
+
+
+def test_what_needs_a_restart_is_rolled_out_without_an_error(lab):
+    client = start(lab, "single", watch=KEYS, seconds=30)
+    recap, output = converge(lab, "--limit", "redis", "-e", "redis_io_threads=2", "-e", "redis_maxmemory_policy=allkeys-lru")
+    seen = finish(client)
+    worst = check_gap(seen, "rolling restart")
+    assert worst < 3
+    # A write may be told to ask elsewhere or to wait; none may be refused.
+    errors = [text for entry in seen.values() for text in entry["errors"]]
+    assert not [text for text in errors if not re.match("MOVED|.*(closed the connection|in time|reset)", text)], seen
+    at = [lab.addresses["node2"], 6380]
+    threads, policy = calls(lab, ("CONFIG", "GET", "io-threads"), ("CONFIG", "GET", "maxmemory-policy"), user="admin", at=at)
+    assert (threads[1], policy[1]) == ("2", "allkeys-lru")
+    assert all(int(counts["changed"]) > 0 for counts in recap.values()), output
+
+
+def test_a_host_that_lost_its_data_gets_its_part_back(lab):
+    wait("all replicas", lambda: whole(lab))
+    name, port = next(one for one, (role, *dummy) in nodes(lab).items() if role == "replica" and one[0] != "node1")
+    host = lab.host(name)
+    host.check_output(f"systemctl stop redis-node@{port} && rm -rf /var/lib/redis/{port}")
+    recap, output = converge(lab, "--limit", "redis", "-e", "redis_io_threads=2", "-e", "redis_maxmemory_policy=allkeys-lru")
+    assert whole(lab)
+    found = nodes(lab)
+    assert len(found) == 6, found
+    assert found[(name, port)][0] == "replica"
+    assert found[(name, port)][1][0] != name
+
+
+def test_masters_are_spread_again_when_asked(lab):
+    options = ("--limit", "redis", "-e", "redis_io_threads=2", "-e", "redis_maxmemory_policy=allkeys-lru")
+    converge(lab, *options, "-e", "redis_spread_masters=true")
+    assert sorted(host for host, dummy in masters(lab)) == lab.groups["redis"]
+    recap, output = converge(lab, *options)
+    assert {counts["changed"] for counts in recap.values()} == {"0"}, output

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One host carries the whole platform, a second run changes nothing, and a reboot is survived."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+from harness.platform import Platform, wait
+from harness.web import User
+
+
+def healthy(user: User) -> bool:
+    try:
+        status = user.get("/api/status").json()
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return all(status.get(part, {}).get("ok") for part in ("write", "read", "cache"))
+
+
+def test_page_writes_reads_and_caches(user: User) -> None:
+    assert user.get("/").status == 200
+    assert healthy(user), user.get("/api/status").body
+
+
+def test_one_master_holds_all_slots(platform: Platform) -> None:
+    info = platform.redis("one", "cluster", "info")
+    assert "cluster_state:ok" in info
+    assert "cluster_slots_ok:16384" in info
+    assert "cluster_size:1" in info
+
+
+def test_backup_was_taken(platform: Platform) -> None:
+    stanza = json.loads(platform.output("one", "runuser -u postgres -- pgbackrest info --output=json"))[0]
+    assert stanza["status"]["code"] == 0, stanza["status"]
+    assert stanza["backup"][0]["type"] == "full"
+
+
+def test_no_unit_has_failed(platform: Platform) -> None:
+    assert platform.failed_units("one") == []
+
+
+def test_second_run_changes_and_restarts_nothing(platform: Platform) -> None:
+    before = platform.service_starts()["one"]
+    run = platform.playbook()
+    print(f"no-change run: {run.seconds:.0f} s, task results {run.results()}")
+    assert run.status == 0, run.output[-3000:]
+    assert run.changed() == {}, run.changed_tasks()
+    after = platform.service_starts()["one"]
+    assert [name for name, start in before.items() if after.get(name) != start and not name.startswith("systemd-")] == []
+
+
+def test_everything_comes_back_after_a_power_cut(platform: Platform, user: User) -> None:
+    assert user.request("POST", "/api/notes", {"body": "before the power cut"}).status in (200, 201)
+    platform.kill("one")
+    platform.start("one")
+    wait("the page after the power cut", lambda: healthy(user), 120, pause=1)
+    assert "before the power cut" in user.get("/api/notes").body.decode()
+    assert platform.failed_units("one") == []

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Controller half of config_files: renders the templates and sends all contents in one call."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
+
+MODULE = "uptier.platform.config_files"
+
+
+class ActionModule(ActionBase):
+    """Render `src` of each file with the task's variables; contents travel in one no_log argument."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        arguments = dict(self._task.args)
+        contents: dict[str, str] = {}
+        files = []
+        for number, entry in enumerate(arguments.get("files") or []):
+            item = dict(entry)
+            where = item.get("dest", f"files[{number}]")
+            source, content = item.pop("src", None), item.pop("content", None)
+            extra = item.pop("vars", None) or {}
+            if source and content is not None:
+                raise AnsibleActionFail(f"{where}: src and content exclude each other; give one.")
+            if source:
+                contents[where] = self._render(source, where, variables, extra)
+            elif content is not None:
+                if isinstance(content, (dict, list)):
+                    raise AnsibleActionFail(f"{where}: content is no text. Add a filter, as to_nice_json or to_nice_yaml.")
+                contents[where] = str(content)
+            elif item.get("state", "file") == "file":
+                raise AnsibleActionFail(f"{where}: a file needs src (a template) or content.")
+            if where in {done.get("dest") for done in files}:
+                raise AnsibleActionFail(f"{where}: named twice in files; name each path once.")
+            files.append(item)
+        arguments["files"] = files
+        packed = zlib.compress(json.dumps(contents).encode(), 6)
+        arguments["payload"] = base64.b64encode(packed).decode()
+        return self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
+
+    def _render(self, source: str, where: str, variables: dict[str, Any], extra: dict[str, Any]) -> str:
+        lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
+        scope = dict(variables)
+        scope["ansible_search_path"] = self._task.get_search_path()
+        try:
+            return str(lookup.run([source], variables=scope, template_vars=extra)[0])
+        except AnsibleError as error:
+            raise AnsibleActionFail(f"{where}: template {source} could not be rendered: {error}") from error

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Gather what the checks look at, run all of them, and fail once with everything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+from ansible_collections.uptier.platform.plugins.module_utils import preflight
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+PROBE = "__platform_probe"
+# Variables of a host that have no default, and those that any role's defaults read.
+OF_HOSTS = ("platform_address", "platform_memory_mb", "platform_cpus")
+SHARED = re.compile(r"\bplatform_[a-z0-9_]+")
+
+
+def load(path: Path) -> dict[str, Any]:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the names of all variables that roles take, and the prefixes of their names."""
+    names: set[str] = set(OF_HOSTS)
+    roles = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
+    for role in roles:
+        defaults = ROLES / role / "defaults" / "main.yml"
+        if defaults.is_file():
+            names.update(load(defaults))
+            names.update(SHARED.findall(defaults.read_text(encoding="utf-8")))
+        for entry in load(ROLES / role / "meta" / "argument_specs.yml").get("argument_specs", {}).values():
+            names.update(entry.get("options") or {})
+    return frozenset(names), tuple(f"{role}_" for role in roles)
+
+
+class Plain(Mapping):
+    """Variables of one host; one that cannot be rendered counts as not set, the role that reads it says why."""
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        self.variables = variables
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self.variables[name]
+        except (AnsibleError, KeyError):
+            raise KeyError(name) from None
+
+    def __iter__(self):
+        return iter(self.variables)
+
+    def __len__(self) -> int:
+        return len(self.variables)
+
+
+class ActionModule(ActionBase):
+    """All checks over all hosts."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        problems = preflight.problems_of(self._context(variables))
+        result.update(changed=False, problems=len(problems))
+        if problems:
+            result.update(failed=True, reason="preflight_failed", msg=preflight.message(problems))
+        return result
+
+    def _context(self, variables: dict[str, Any]) -> preflight.Context:
+        groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
+        hostvars = {host: Plain(variables["hostvars"][host]) for host in groups["all"]}
+        options = load(ROLES / "platform" / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+        known, prefixes = catalogue()
+        values, invalid = self._validate(options, variables)
+        data = ROLES / "platform" / "vars"
+        applications = values.get("platform_applications")
+        usable = isinstance(applications, list) and all(isinstance(item, Mapping) for item in applications)
+        return preflight.Context(
+            tier=str(values.get("platform_tier")),
+            tiers=load(data / "tiers.yml")["platform_tiers"],
+            groups=groups,
+            hostvars=hostvars,
+            applications=applications if usable else [],
+            expected_users=values.get("platform_expected_users") or None,
+            structural_groups=frozenset(self._structural(groups)),
+            other_groups=frozenset(values.get("platform_other_groups") or ()),
+            known_variables=known,
+            prefixes=prefixes,
+            ignored_variables=frozenset(values.get("platform_ignored_variables") or ()),
+            secrets=load(data / "secrets.yml")["platform_secrets"],
+            probes={host: hostvars[host].get(PROBE, {}) for host in groups["all"]},
+            invalid=invalid,
+        )
+
+    def _validate(self, options: dict[str, Any], variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the page's values, and what its specification has against them."""
+        values, invalid = {}, []
+        for name in options:
+            if name in variables:
+                try:
+                    values[name] = self._templar.template(variables[name])
+                except AnsibleError as error:
+                    invalid.append(f"{name}: {error}")
+        checked = ArgumentSpecValidator(options).validate(values)
+        invalid.extend(text.rstrip(".") for text in checked.error_messages)
+        # Values are taken as they were converted where they could be.
+        return ({**values, **checked.validated_parameters} if not checked.error_messages else values), invalid
+
+    def _structural(self, groups: dict[str, list[str]]) -> list[str]:
+        """Return the groups all of whose hosts come from groups inside them."""
+        inventory = self._task.get_variable_manager()._inventory if self._task.get_variable_manager() else None
+        if inventory is None:
+            return []
+        return [name for name, group in inventory.groups.items() if group.child_groups and not group.hosts and name in groups]

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filters for the gateway: sites, certificates and files from the applications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.uptier.platform.plugins.module_utils import gateway
+
+
+def complete_sites(sites: list[dict[str, Any]], settings: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """Return the sites with every key: what the user set, else the default of a site or a location."""
+    try:
+        return gateway.complete_sites(sites, settings or [])
+    except gateway.GatewayError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """Filters of uptier.platform for the gateway."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "gateway_sites": gateway.sites_of,
+            "gateway_certificates": gateway.certificates_of,
+            "complete_sites": complete_sites,
+            "site_files": gateway.site_files,
+            "zone_rate": gateway.zone_rate,
+        }

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filters for PostgreSQL: settings from the host's size, who gets its connections, databases from the applications."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.uptier.platform.plugins.module_utils import databases, postgresql_tuning
+
+
+def postgresql_settings(
+    memory_mb: float,
+    cpus: int,
+    connections: int,
+    workload: str = "oltp",
+    disk_mb: int = 20480,
+    disk: str = "ssd",
+    workers: int = 8,
+) -> dict[str, Any]:
+    """Return the settings of PostgreSQL that fit memory, processors, connections and disk."""
+    try:
+        return postgresql_tuning.postgresql_settings(memory_mb, cpus, connections, workload, disk_mb, disk, workers)
+    except postgresql_tuning.TuningError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+def postgresql_connections(maximum: int, pooled: int, reserved: int, hosts: int) -> dict[str, Any]:
+    """Return how the connections of one server are shared out: {maximum, pooled, hosts, each, reserved, free}."""
+    try:
+        return dict(postgresql_tuning.postgresql_connections(maximum, pooled, reserved, hosts))
+    except postgresql_tuning.TuningError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+def patroni_members(members: Sequence[Mapping[str, Any]], api_port: int = 8008, port: int | None = None) -> list[dict[str, Any]]:
+    """Return each member with the address of its Patroni, as the modules for PostgreSQL take them.
+
+    With the port of PostgreSQL also where that is reached: {name, url, host, port}, else {name, url}.
+    """
+    found = []
+    for member in members:
+        entry: dict[str, Any] = {"name": str(member["name"]), "url": f"https://{member['address']}:{int(api_port)}"}
+        found.append(entry if port is None else {**entry, "host": str(member["fqdn"]), "port": int(port)})
+    return found
+
+
+class FilterModule:
+    """Filters of uptier.platform for PostgreSQL."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "postgresql_settings": postgresql_settings,
+            "postgresql_connections": postgresql_connections,
+            "postgresql_parameters": postgresql_tuning.split_parameters,
+            "patroni_members": patroni_members,
+            "databases": databases.databases,
+            "database_users": databases.database_users,
+        }

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filters about Redis: the processes of a cluster, the list that applications get, the users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.uptier.platform.plugins.module_utils import redis_layout
+
+
+def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -> list[dict[str, Any]]:
+    """Return one cache user for each application that has a cache; each sees its own keys only."""
+    try:
+        return redis_layout.users(applications, passwords)
+    except redis_layout.LayoutError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """Filters of uptier.platform about Redis."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "redis_layout": redis_layout.layout,
+            "redis_nodes": redis_layout.endpoints,
+            "redis_problems": redis_layout.problems,
+            "redis_rules": redis_layout.rules,
+            "redis_users": redis_users,
+        }

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Databases and their users, as applications imply them. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def databases(applications: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one database for each application that wants one, with an owner for migrations, a user that writes and one that reads."""
+    found = []
+    for application in applications:
+        if application.get("database"):
+            name = str(application["name"])
+            found.append({"name": name, "owner": f"{name}_owner", "readwrite": [name], "readonly": [f"{name}_ro"], "extensions": []})
+    return found
+
+
+def database_users(wanted: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return every user that the databases name, each once."""
+    names = []
+    for database in wanted:
+        names += [database["owner"], *database.get("readwrite", []), *database.get("readonly", [])]
+    return list(dict.fromkeys(names))

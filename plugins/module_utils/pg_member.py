@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Whether one member of a PostgreSQL cluster may be restarted or rebuilt now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.uptier.platform.plugins.module_utils.patroni import Client, PatroniError, info
+
+
+class Refusal(Exception):
+    """Why nothing is done, with a machine-readable reason."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Plan:
+    """action is restart, reinitialize or empty."""
+
+    action: str
+    role: str
+    message: str
+
+
+def plan(cluster: Mapping[str, Any], name: str | None, state: str, pending_only: bool) -> Plan:
+    """Return what to do with a member.
+
+    Args:
+        cluster: what `patroni.info` returned.
+        name: the member.
+        state: restarted or reinitialized.
+        pending_only: restart only where a setting waits for it.
+    """
+    members = {member["name"]: member for member in cluster["members"]}
+    if name not in members:
+        raise Refusal("unknown_member", f"{name} is no member of {cluster['scope']}. Members: {', '.join(sorted(members)) or 'none'}.")
+    mine = members[name]
+    others = [member for member in members.values() if member["name"] != name]
+    leads = mine["role"] == "leader"
+    if state == "restarted" and pending_only and name not in cluster["pending_restart"]:
+        return Plan("", mine["role"], f"no setting of {name} waits for a restart")
+    if leads and others:
+        if state == "restarted" and pending_only:
+            return Plan("", "leader", f"{name} leads: a switchover comes first")
+        raise Refusal("leads", f"{name} leads {cluster['scope']}. Relieve it first: playbooks/switchover_postgresql.yml -e pg_leader={name}.")
+    if state == "reinitialized":
+        if leads:
+            raise Refusal("leads", f"{name} is the only member of {cluster['scope']}: there is nothing to copy its data from.")
+        if cluster["leader"] is None:
+            raise Refusal("no_leader", f"Nobody leads {cluster['scope']}, so {name} may hold the only good copy. Get a leader first.")
+        return Plan("reinitialize", mine["role"], f"{name} was rebuilt and streams")
+    unwell = [f"{member['name']} is {member['state']}" for member in others if member["state"] not in ("running", "streaming")]
+    if unwell:
+        raise Refusal("others_unwell", f"{name} is not restarted while {'; '.join(unwell)}. Bring that back first.")
+    if mine["state"] not in ("running", "streaming"):
+        raise Refusal("unwell", f"{name} is {mine['state']}, a restart does not mend that. Look at `journalctl -u patroni` there.")
+    return Plan("restart", mine["role"], f"{name} was restarted and {'leads' if leads else 'streams'}")
+
+
+def well(client: Client, name: str, timeout: int) -> None:
+    """Wait until the member leads or streams, and a synchronous standby is there again where the cluster wants one."""
+    deadline = time.monotonic() + timeout
+    while True:
+        cluster = info(client.call("/cluster"))
+        mine = next((member for member in cluster["members"] if member["name"] == name), {"role": "", "state": "gone"})
+        if cluster["leader"] and mine["state"] == ("running" if mine["role"] == "leader" else "streaming") and name not in cluster["pending_restart"]:
+            return
+        if time.monotonic() > deadline:
+            raise PatroniError(
+                "not_serving", f"{name} is {mine['state']} {timeout} s after its restart. Look at `journalctl -u patroni` there."
+            )
+        time.sleep(1)

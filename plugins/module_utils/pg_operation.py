@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Carries out a change of leaders: looks, decides, asks Patroni, and waits until it is seen to be done."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.uptier.platform.plugins.module_utils.patroni import PatroniError
+from ansible_collections.uptier.platform.plugins.module_utils.pg_cluster_live import Observer
+from ansible_collections.uptier.platform.plugins.module_utils.pg_failover import Cluster, Plan, Refusal, Wish, describe, plan, unfinished
+from ansible_collections.uptier.platform.plugins.module_utils.pg_probe import Probe
+
+LOOK = 0.2
+LATE = 1.0  # as long as the poolers hold on anyway
+CHECKPOINT_AHEAD = 3.0
+SESSIONS = (
+    "SELECT format('%s@%s from %s, %s for %s s', usename, datname, client_addr, state, round(extract(epoch FROM now() - state_change)))"
+    " FROM pg_stat_activity WHERE backend_type = 'client backend' AND client_addr IN ({names}) AND pid <> pg_backend_pid()"
+)
+
+
+class Operation:
+    """One change of leaders, from the first look to the last."""
+
+    def __init__(self, given: Mapping[str, Any], check_mode: bool) -> None:
+        self.given, self.check_mode = given, check_mode
+        self.wish = Wish(given["state"], given["leader"], given["candidate"], given["max_lag_bytes"], given["allow_data_loss"])
+        self.observer = Observer(given)
+        self.probe: Probe | None = None
+        self.refused: list[PatroniError] = []
+        self.steps: list[str] = []
+
+    def decide(self, deadline: float) -> tuple[Cluster, Plan]:
+        """Return a plan that can be carried out now. A lease that has to run out, or a change under way, is waited for."""
+        while True:
+            cluster = self.observer.look()
+            try:
+                todo = plan(cluster, self.wish)
+            except Refusal as refusal:
+                # Between two leaders nobody leads for a moment.
+                under_way = refusal.reason == "no_leader" and (cluster.requested or cluster.lease)
+                if not under_way or self.check_mode or time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+                continue
+            if todo.action != "wait" or self.check_mode:
+                return cluster, todo
+            self.note(todo.steps[0])
+            if time.monotonic() > deadline:
+                raise Refusal(
+                    "leader_unsure",
+                    f"After {self.given['timeout']} s still: {todo.steps[0]}. It does not answer this host, yet somebody renews "
+                    f"its lease, so it may well lead. Seen: {describe(cluster)}. Look at that host, or run this from another one.",
+                    todo.candidates,
+                )
+            time.sleep(1)
+
+    def note(self, step: str) -> None:
+        if step not in self.steps:
+            self.steps.append(step)
+
+    def measure(self) -> None:
+        """Start the probe; for a switchover it has to see a write before anything is done."""
+        given = self.given
+        if not given["probe"]:
+            return
+        hosts = [(member["host"], member["port"]) for member in given["members"] if member["host"]]
+        self.probe = Probe(hosts, {**given["probe"], "ca": given["ca"], "cert": given["cert"], "key": given["key"]})
+        self.probe.start()
+        if self.wish.state == "switchover" and not self.probe.first(10):
+            self.probe.stop()
+            raise Refusal(
+                "not_writable", f"The leader runs, but no write succeeds: {self.probe.last_error}. Mend that before the leader is changed."
+            )
+
+    def request(self, todo: Plan, cluster: Cluster) -> threading.Thread:
+        """Ask Patroni. Its answer comes later than the change itself, so it is not waited for."""
+        if todo.action == "promote":
+            target, method, path, body = todo.leader, "PATCH", "/config", {"standby_cluster": None}
+        elif todo.action == "switchover":
+            target, method, path, body = todo.leader, "POST", "/switchover", {"leader": todo.leader, "candidate": todo.candidate}
+        else:
+            target, method, path, body = todo.candidate, "POST", "/failover", {"candidate": todo.candidate}
+
+        def ask() -> None:
+            try:
+                self.observer.client(str(target)).call(path, method, body, timeout=60)
+            except PatroniError as error:
+                self.refused.append(error)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        return thread
+
+    def lead(self, todo: Plan, asked: threading.Thread, deadline: float) -> None:
+        """Wait until the candidate accepts writes."""
+        while True:
+            cluster = self.observer.look()
+            leader = cluster.leader
+            if leader and leader.name == todo.candidate and leader.writable:
+                return
+            if self.refused and not asked.is_alive() and leader and leader.name == todo.leader:
+                raise Refusal("patroni_refused", f"{self.refused[0]} Still {leader.name} leads.", todo.candidates)
+            if time.monotonic() > deadline:
+                said = f" Patroni said: {self.refused[0]}" if self.refused else ""
+                raise Refusal(
+                    "not_promoted",
+                    f"{todo.candidate} does not lead after {self.given['timeout']} s. Seen: {describe(cluster)}.{said} "
+                    f"Look at `journalctl -u patroni` on {todo.candidate}; it is safe to run this again.",
+                    todo.candidates,
+                )
+            time.sleep(LOOK)
+
+    def settle(self, candidate: str | None, away: list[str]) -> tuple[Cluster, list[str]]:
+        """Wait for the other members; who did not answer from the beginning is reported and not waited for."""
+        deadline = time.monotonic() + self.given["rejoin_timeout"]
+        while True:
+            cluster = self.observer.look()
+            if not unfinished(cluster, candidate, away):
+                return cluster, unfinished(cluster, candidate)
+            if time.monotonic() > deadline:
+                return cluster, unfinished(cluster, candidate)
+            time.sleep(1)
+
+    def run(self) -> dict[str, Any]:
+        given = self.given
+        deadline = time.monotonic() + given["timeout"]
+        started = time.monotonic()
+        if self.wish.state == "failover" and not self.check_mode:
+            self.measure()
+        cluster, todo = self.decide(deadline)
+        away = [member.name for member in cluster.members if not member.answers]
+        if todo.action != "none" and not self.check_mode:
+            if self.probe is None:
+                self.measure()
+            if given["at"]:
+                self.hold(given["at"], CHECKPOINT_AHEAD)
+            if todo.action == "switchover" and self.probe:
+                self.probe.ask("CHECKPOINT")  # so that the old leader has little left to write when it stops
+            if given["at"]:
+                self.hold(given["at"])
+            if given["drained"] and todo.action == "switchover":
+                self.drain(given["drained"]["addresses"], given["drained"]["timeout"])
+            started = time.monotonic() if todo.action == "switchover" else started
+            self.lead(todo, self.request(todo, cluster), time.monotonic() + given["timeout"])
+        if self.check_mode:
+            return self.result(cluster, todo, [], todo.candidate)
+        cluster, not_back = self.settle(todo.candidate, away)
+        leader = cluster.leader
+        if leader is None or (todo.candidate and leader.name != todo.candidate):
+            raise Refusal("not_settled", f"The change did not last: {'; '.join(not_back)}. Look at `journalctl -u patroni` on the members.")
+        outage = None
+        if self.probe:
+            self.probe.first(5)
+            self.probe.stop()
+            outage = self.probe.outage(started)
+            if todo.action != "none" and outage is None:
+                raise Refusal("not_writable", f"{leader.name} leads, but no write succeeds since: {self.probe.last_error}")
+        return self.result(cluster, todo, not_back, leader.name, outage)
+
+    def hold(self, moment: float, ahead: float = 0.0) -> None:
+        """Sleep until `ahead` seconds before the moment."""
+        left = moment - ahead - time.time()
+        if left < -LATE:
+            raise Refusal("too_late", f"The moment given for the switchover passed {-left:.1f} s ago. Nothing was done; run it again.")
+        time.sleep(max(0.0, left))
+
+    def drain(self, addresses: list[str], seconds: float) -> None:
+        """Wait until the clients that hold have let go of their sessions, which is when nothing of theirs can fail."""
+        deadline = time.monotonic() + seconds
+        names = ",".join(f"'{ipaddress.ip_address(address)}'" for address in addresses)
+        while True:
+            seen, error = self.probe.ask(SESSIONS.format(names=names))
+            if not seen and not error:
+                return
+            if time.monotonic() > deadline:
+                said = error or "; ".join(seen.splitlines()[:5])
+                raise Refusal(
+                    "not_drained",
+                    f"After {seconds:g} s there are still sessions of the hosts that were to hold: {said}. Nothing was switched. "
+                    "End the long transaction, or wait for it, and run this again.",
+                )
+
+    def result(self, cluster: Cluster, todo: Plan, not_back: list[str], leader: str | None, outage: float | None = None) -> dict[str, Any]:
+        done = todo.action not in ("none", "wait")
+        if self.check_mode:
+            said = todo.message or f"{todo.candidate} would lead"
+        else:
+            said = todo.message if not done else f"{leader} leads on timeline {cluster.timeline}"
+            said += f"; no write succeeded for {outage:.1f} s" if outage is not None and done else ""
+            said += f"; not back: {'; '.join(not_back)}" if not_back else ""
+        return {
+            "changed": done,
+            "old_leader": todo.leader if done or todo.action == "wait" else cluster.lease,
+            "leader": leader,
+            "timeline": cluster.timeline,
+            "candidates": todo.candidates,
+            "data_loss_bytes": todo.data_loss_bytes,
+            "outage_seconds": round(outage, 2) if outage is not None else None,
+            "not_back": not_back,
+            "steps": self.steps + [step for step in todo.steps if step not in self.steps],
+            "message": said,
+            "time": time.time(),
+            "diff": {"before": f"leader: {todo.leader}\n", "after": f"leader: {leader}\n"} if done else {},
+            "warned": todo.warnings,
+        }

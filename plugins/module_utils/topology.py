@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Who is in the inventory, under which name and address. Pure functions over host variables."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class TopologyError(ValueError):
+    """The inventory does not say what is needed; the message names host, variable and fix."""
+
+
+def address_of(host: str, variables: Mapping[str, Any]) -> str:
+    """Return the address under which other hosts reach this one: platform_address, else a numeric ansible_host."""
+    for name in ("platform_address", "ansible_host"):
+        value = variables.get(name)
+        if value is None:
+            continue
+        try:
+            return str(ipaddress.ip_address(str(value)))
+        except ValueError:
+            if name == "platform_address":
+                raise TopologyError(f"{host}: platform_address is {value!r}, which is no IP address.") from None
+    raise TopologyError(f"{host}: no address. Set ansible_host or platform_address to its internal IP address.")
+
+
+def members(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], domain: str = "internal") -> list[dict[str, str]]:
+    """Describe hosts as a list of {name, address, fqdn, zone}, in inventory order."""
+    found = []
+    for host in hosts:
+        variables = hostvars[host]
+        found.append(
+            {
+                "name": str(host),
+                "address": address_of(host, variables),
+                "fqdn": f"{host}.{domain}",
+                "zone": str(variables.get("zone", "")),
+            }
+        )
+    return found

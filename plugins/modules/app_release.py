@@ -1,0 +1,265 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: app_release
+short_description: Bring the instances of an application on a host to a release
+version_added: 0.1.0
+description:
+  - Unpacks a release that the controller has built, migrates the database once, and switches the instances one by one without
+    a failed request.
+  - The new release first proves itself in a spare instance beside the old ones; when it does not get healthy, no old instance
+    has been touched and the module fails with the last lines of the log.
+  - Each instance is drained at the router, started anew, and put back when it has answered its health path twice.
+  - Every instance has a link of its own to its release, so that a crash or a reboot in the middle starts what it ran before.
+    What has been done is recorded; a run that was killed is finished by the next one.
+options:
+  application:
+    description: Name of the application, its system user and its directory under C(/opt/uptier/apps).
+    type: str
+    required: true
+  version:
+    description: Version of the release. A version that comes again with other contents gets a directory with its checksum in the name.
+    type: str
+    required: true
+  state:
+    description:
+      - V(prepared) makes the system user and unpacks the release.
+      - V(switched) migrates and switches.
+    type: str
+    choices: [prepared, switched]
+    default: switched
+  archive:
+    description: The release on the controller, a tar archive. Sent only where it is not unpacked yet; may be missing when it is.
+    type: path
+  services:
+    description: The services of the application.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      unit:
+        description: Name of the template unit without C(@.service).
+        type: str
+        required: true
+      kind:
+        description: V(web) has a port and is drained at the router, V(worker) is neither.
+        type: str
+        choices: [web, worker]
+        default: web
+      instances:
+        description: Instance numbers; for services with a port, their ports.
+        type: list
+        elements: int
+        required: true
+      spare:
+        description: Instance that runs during a release only; V(0) for none.
+        type: int
+        default: 0
+      port:
+        description: First port; V(0) for a service without one.
+        type: int
+        default: 0
+      health:
+        description: Path that answers 200 when an instance can serve.
+        type: str
+        default: ""
+      backend:
+        description: Name at the router; its servers are named C(iPORT).
+        type: str
+        default: ""
+  migrate:
+    description: Command that brings the database to the release, run as the application's user in the release. Empty for none.
+    type: str
+    default: ""
+  migrate_timeout:
+    description: How long it may take, in seconds.
+    type: int
+    default: 600
+  host_header:
+    description: Host name with which the health path is asked.
+    type: str
+    default: localhost
+  keep:
+    description: Releases to keep, besides those in use.
+    type: int
+    default: 5
+  router_socket:
+    description: Control socket of the router; a host without it has nothing to drain.
+    type: path
+    default: /run/haproxy/admin.sock
+  drain_timeout:
+    description: How long requests of an instance may go on before it is stopped, in seconds.
+    type: int
+    default: 15
+  healthy_timeout:
+    description: How long an instance may take to get healthy, in seconds.
+    type: int
+    default: 60
+  settle:
+    description: How long a worker without a health path must stay up, in seconds.
+    type: int
+    default: 2
+  checksum: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
+  upload: {description: Filled in by the action plugin; do not set it., type: path}
+attributes:
+  check_mode:
+    description: Returns the same plan; touches nothing.
+    support: full
+  diff_mode:
+    description: Shows the release before and after, and the steps.
+    support: full
+  platform:
+    description: Target platforms.
+    platforms: posix
+    support: full
+author:
+  - The uptier.platform authors (@uptier)
+"""
+
+EXAMPLES = r"""
+- name: Unpack the release
+  uptier.platform.app_release:
+    application: shop
+    version: 1.4.2
+    state: prepared
+    archive: build/shop-1.4.2.tar.gz
+
+- name: Switch to it
+  uptier.platform.app_release:
+    application: shop
+    version: 1.4.2
+    services:
+      - {unit: shop-web, instances: [3000, 3001], spare: 3002, port: 3000, health: /up, backend: shop-web}
+      - {unit: shop-worker, kind: worker, instances: [1]}
+    migrate: node dist/migrate.js
+  throttle: 1
+"""
+
+RETURN = r"""
+release:
+  description: Directory of the release under C(/opt/uptier/apps/APPLICATION/releases).
+  returned: success
+  type: str
+  sample: 1.4.2
+previous:
+  description: The release that was current before; empty for none.
+  returned: success
+  type: str
+  sample: 1.4.1
+pending:
+  description: Whether instances or the database are still to be brought to the release.
+  returned: success
+  type: bool
+steps:
+  description: What was done, or would be in check mode.
+  returned: always
+  type: list
+  elements: str
+  sample: [try shop-web@3002.service, replace shop-web@3000.service]
+reason:
+  description:
+    - Machine-readable cause of a failure, V(unhealthy), V(migration_failed), V(unit_failed), V(bad_archive), V(no_release),
+      V(no_user), V(bad_version) or V(locked).
+  returned: on failure
+  type: str
+"""
+
+import re
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.app_host import Host, ReleaseError
+
+SERVICE = {
+    "unit": {"type": "str", "required": True},
+    "kind": {"type": "str", "choices": ["web", "worker"], "default": "web"},
+    "instances": {"type": "list", "elements": "int", "required": True},
+    "spare": {"type": "int", "default": 0},
+    "port": {"type": "int", "default": 0},
+    "health": {"type": "str", "default": ""},
+    "backend": {"type": "str", "default": ""},
+}
+
+
+def prepare(module: AnsibleModule, host: Host) -> dict[str, Any]:
+    release, present = host.target()
+    steps = [f"made user {host.name}"] if host.user_missing() else []
+    if not present:
+        if not module.params["checksum"]:
+            raise ReleaseError(
+                "no_release",
+                f"{host.name} {module.params['version']} is neither on this host nor on the controller"
+                f" (archive: {module.params['archive'] or 'not given'}). Build it, or name a version that is kept: "
+                f"{', '.join(host.releases()) or 'none'}.",
+            )
+        if not module.check_mode and not module.params["upload"]:
+            return {"changed": False, "release": release, "need_archive": True}
+        steps.append(f"unpacked {release}")
+    if not module.check_mode:
+        if host.user_missing():
+            host.make_user()
+        if not present:
+            host.unpack(module.params["upload"], release)
+    pending = not present or host.plan(release).pending or host.unmigrated(release) or host.current() != release
+    return {"changed": bool(steps), "release": release, "previous": host.current(), "pending": pending, "steps": steps}
+
+
+def switch(module: AnsibleModule, host: Host) -> dict[str, Any]:
+    if not module.check_mode:
+        host.take_lock()
+    release, present = host.target()
+    if not present and not module.check_mode:
+        raise ReleaseError("no_release", f"{host.name} {release} is not on this host; use state: prepared first.")
+    previous, migrate = host.current(), host.unmigrated(release)
+    planned = host.plan(release)
+    steps = [f"migrated to {release}"] if migrate else []
+    steps += [str(step) for step in planned.steps]
+    steps += [f"current is {release}"] if previous != release else []
+    if not module.check_mode:
+        if migrate:
+            host.migrate(release)
+        host.apply(planned, release)
+        host.finish(release)
+        steps = host.done
+    return {"changed": bool(steps), "release": release, "previous": previous, "pending": False, "steps": steps}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "application": {"type": "str", "required": True},
+            "version": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["prepared", "switched"], "default": "switched"},
+            "archive": {"type": "path"},
+            "services": {"type": "list", "elements": "dict", "default": [], "options": SERVICE},
+            "migrate": {"type": "str", "default": ""},
+            "migrate_timeout": {"type": "int", "default": 600},
+            "host_header": {"type": "str", "default": "localhost"},
+            "keep": {"type": "int", "default": 5},
+            "router_socket": {"type": "path", "default": "/run/haproxy/admin.sock"},
+            "drain_timeout": {"type": "int", "default": 15},
+            "healthy_timeout": {"type": "int", "default": 60},
+            "settle": {"type": "int", "default": 2},
+            "checksum": {"type": "str", "default": ""},
+            "upload": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    if not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", module.params["version"]):
+        module.fail_json(msg=f"version is {module.params['version']!r}; use letters, digits, dot, _ and -.", reason="bad_version")
+    host = Host(module.run_command, module.params)
+    try:
+        result = prepare(module, host) if module.params["state"] == "prepared" else switch(module, host)
+    except ReleaseError as error:
+        module.fail_json(msg=str(error), reason=error.reason, steps=host.done)
+    before = f"{result.get('previous') or 'no release'}\n"
+    after = "".join(f"{line}\n" for line in [result["release"], *result.get("steps", [])]) if result["changed"] else before
+    module.exit_json(diff={"before": before, "after": after}, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pgbackrest_stanza
+short_description: Have a pgBackRest stanza, a working archive and a first backup
+version_added: 0.1.0
+description:
+  - Run it on the host of the repository. It makes the stanza where it is missing, proves that WAL arrives and takes the first
+    full backup where there is none. Where there is a usable backup it only reads.
+  - Deletes nothing and never upgrades a stanza to another cluster.
+options:
+  stanza:
+    description: Name of the stanza.
+    type: str
+    required: true
+  first_backup:
+    description: Take a full backup when there is none.
+    type: bool
+    default: true
+  user:
+    description: Operating system's user as whom pgBackRest runs.
+    type: str
+    default: postgres
+  timeout:
+    description: Seconds to wait for another pgBackRest command that holds the lock.
+    type: int
+    default: 120
+attributes:
+  check_mode:
+    description: Reads the repository and reports the same steps.
+    support: full
+  diff_mode:
+    description: Shows the steps.
+    support: full
+  platform:
+    description: Target platforms.
+    platforms: posix
+    support: full
+author:
+  - The uptier.platform authors (@uptier)
+"""
+
+EXAMPLES = r"""
+- name: Service | Have a stanza, a working archive and a first backup
+  uptier.platform.pgbackrest_stanza:
+    stanza: main
+"""
+
+RETURN = r"""
+steps:
+  description: Commands that were run, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: [stanza-create, check, backup]
+backups:
+  description: Labels of the backups that were there before.
+  returned: success
+  type: list
+  elements: str
+  sample: [20261120-230000F]
+reason:
+  description: Machine-readable cause of a failure.
+  returned: on failure
+  type: str
+  sample: wrong_key
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.pgbackrest import LOCKED, RepositoryError, explain, parse, plan, stanza_of
+
+ARGUMENTS = {"backup": ["--type=full"]}
+
+
+def run(module, command, *arguments):
+    """Run pgBackRest; wait for a command that holds the lock (a timer's backup), a bounded time."""
+    deadline = time.monotonic() + module.params["timeout"]
+    argv = ["runuser", "-u", module.params["user"], "--", "pgbackrest", f"--stanza={module.params['stanza']}", *arguments, command]
+    while True:
+        code, out, err = module.run_command(argv, cwd="/")
+        if code == 0:
+            return out
+        if code != LOCKED or time.monotonic() >= deadline:
+            raise explain(command, code, f"{out}\n{err}")
+        time.sleep(5)
+
+
+def read(module):
+    return parse(run(module, "info", "--output=json", "--log-level-console=error"))
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "stanza": {"type": "str", "required": True},
+            "first_backup": {"type": "bool", "default": True},
+            "user": {"type": "str", "default": "postgres"},
+            "timeout": {"type": "int", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    try:
+        info = read(module)
+        steps = plan(info, parameters["stanza"], parameters["first_backup"])
+        if not module.check_mode:
+            for step in steps:
+                run(module, step, *ARGUMENTS.get(step, []))
+    except RepositoryError as error:
+        module.fail_json(msg=str(error), reason=error.reason)
+    backups = [entry["label"] for entry in stanza_of(info, parameters["stanza"]).get("backup", [])]
+    diff = {"before": "", "after": "".join(f"pgbackrest {step}\n" for step in steps)}
+    module.exit_json(changed=bool(steps), steps=steps, backups=backups, diff=diff)
+
+
+if __name__ == "__main__":
+    main()

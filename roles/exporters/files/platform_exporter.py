@@ -1,0 +1,636 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Metrics of components that bring no exporter which speaks mutual TLS on every supported release.
+
+platform_exporter.py serve CONFIG      answer /metrics over TLS 1.3 to clients with a certificate of the internal CA
+platform_exporter.py textfile CONFIG   write one file for node_exporter's textfile collector
+
+CONFIG is JSON: {"collectors": [{"kind": ..., ...}], and for serve "port" and "tls": {"ca", "cert", "key"},
+for textfile "output"}. serve can also pass one path on to an exporter on loopback: "forward": {"path", "to", "targets"}. The standard library is all it needs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+SECONDS = 5.0
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Metrics:
+    """Collects samples and writes them in the text format, all samples of one name together."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, tuple[str, str, list[str]]] = {}
+
+    def add(self, name: str, kind: str, text: str, value: float, labels: dict[str, str] | None = None, suffix: str = "") -> None:
+        samples = self._families.setdefault(name, (kind, text, []))[2]
+        pairs = ",".join(f'{key}="{self._escape(value)}"' for key, value in (labels or {}).items())
+        samples.append(f"{name}{suffix}{{{pairs}}} {value:.12g}" if pairs else f"{name}{suffix} {value:.12g}")
+
+    @staticmethod
+    def _escape(value: str) -> str:
+        return str(value).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+    def text(self) -> str:
+        lines: list[str] = []
+        for name, (kind, text, samples) in self._families.items():
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *samples]
+        return "\n".join(lines) + "\n"
+
+
+# --- gateway -------------------------------------------------------------------------------------------------------
+
+
+def parse_stub_status(text: str) -> dict[str, int]:
+    """Read nginx's stub_status page."""
+    numbers = [int(word) for word in text.split() if word.isdigit()]
+    active, accepted, handled, requests, reading, writing, waiting = numbers
+    return {
+        "active": active,
+        "accepted": accepted,
+        "handled": handled,
+        "requests": requests,
+        "reading": reading,
+        "writing": writing,
+        "waiting": waiting,
+    }
+
+
+class Nginx:
+    """stub_status under the names that NGINX's own exporter uses."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._url = options["url"]
+
+    def collect(self, metrics: Metrics) -> None:
+        try:
+            with urllib.request.urlopen(self._url, timeout=SECONDS) as answer:  # a loopback URL from our own configuration
+                page = parse_stub_status(answer.read().decode())
+        except (OSError, ValueError) as error:
+            print(f"nginx: {self._url}: {error}", file=sys.stderr)
+            metrics.add("nginx_up", "gauge", "Whether the status page answered.", 0)
+            return
+        metrics.add("nginx_up", "gauge", "Whether the status page answered.", 1)
+        metrics.add("nginx_http_requests_total", "counter", "Requests.", page["requests"])
+        metrics.add("nginx_connections_accepted", "counter", "Accepted connections.", page["accepted"])
+        metrics.add("nginx_connections_handled", "counter", "Handled connections.", page["handled"])
+        for state in ("active", "reading", "writing", "waiting"):
+            metrics.add(f"nginx_connections_{state}", "gauge", f"Connections: {state}.", page[state])
+
+
+class AccessLog:
+    """Follows a JSON access log and counts requests by host and status, and their duration, as a client sees them."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._path = Path(options["path"])
+        self._fields = options["fields"]
+        self._lock = threading.Lock()
+        self._requests: dict[tuple[str, str], int] = {}
+        self._durations: dict[str, list[float]] = {}  # host -> one counter per bucket, then count and sum
+        self._unread = 0
+        # Hosts come from the client: everything that is not ours is one label, or a scanner could fill the memory.
+        self._hosts = frozenset(options["hosts"])
+
+    def start(self) -> None:
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _follow(self) -> None:
+        at_end = True
+        while True:
+            try:
+                with self._path.open(encoding="utf-8", errors="replace") as stream:
+                    if at_end:
+                        stream.seek(0, os.SEEK_END)
+                    self._read(stream)
+            except OSError:
+                time.sleep(SECONDS)
+            at_end = False
+
+    def _read(self, stream: Any) -> None:
+        """Read until the file was rotated away and its writer has moved on to the new one."""
+        opened = os.fstat(stream.fileno()).st_ino
+        rest = ""
+        rotated = 0.0
+        while True:
+            chunk = stream.read(1 << 20)
+            if chunk:
+                *lines, rest = (rest + chunk).split("\n")
+                for line in lines:
+                    self.count(line)
+                rotated = 0.0
+                continue
+            try:
+                now = self._path.stat()
+                if now.st_ino == opened and now.st_size < stream.tell():
+                    return
+                gone = now.st_ino != opened
+            except FileNotFoundError:
+                gone = True
+            # nginx goes on writing to the renamed file until it has been told to open the new one.
+            if gone and rotated and time.monotonic() - rotated > SECONDS:
+                return
+            rotated = rotated or (time.monotonic() if gone else 0.0)
+            time.sleep(1)
+
+    def count(self, line: str) -> None:
+        try:
+            entry = json.loads(line)
+            host, status = str(entry[self._fields["host"]]).lower(), str(entry[self._fields["status"]])
+            seconds = float(entry[self._fields["seconds"]])
+        except (ValueError, KeyError, TypeError):
+            with self._lock:
+                self._unread += 1
+            return
+        host = host if host in self._hosts else "other"
+        with self._lock:
+            self._requests[host, status] = self._requests.get((host, status), 0) + 1
+            row = self._durations.setdefault(host, [0.0] * (len(BUCKETS) + 2))
+            for number, bound in enumerate(BUCKETS):
+                row[number] += seconds <= bound
+            row[-2] += 1
+            row[-1] += seconds
+
+    def collect(self, metrics: Metrics) -> None:
+        name = "gateway_http_request_duration_seconds"
+        with self._lock:
+            metrics.add("gateway_log_lines_unread_total", "counter", "Lines of the access log that could not be read.", self._unread)
+            for (host, status), count in sorted(self._requests.items()):
+                labels = {"vhost": host, "status": status}
+                metrics.add("gateway_http_requests_total", "counter", "Requests by host and status.", count, labels)
+            for host, row in sorted(self._durations.items()):
+                for bound, count in zip(BUCKETS, row, strict=False):
+                    labels = {"vhost": host, "le": f"{bound:g}"}
+                    metrics.add(name, "histogram", "Time to answer a request.", count, labels, "_bucket")
+                metrics.add(name, "histogram", "", row[-2], {"vhost": host, "le": "+Inf"}, "_bucket")
+                metrics.add(name, "histogram", "", row[-1], {"vhost": host}, "_sum")
+                metrics.add(name, "histogram", "", row[-2], {"vhost": host}, "_count")
+
+
+def local_addresses(trie: str) -> set[str]:
+    """Return the addresses that /proc/net/fib_trie calls local."""
+    found, last = set(), ""
+    for line in trie.splitlines():
+        words = line.split()
+        if words[:1] == ["|--"]:
+            last = words[1]
+        elif words[:3] == ["/32", "host", "LOCAL"]:
+            found.add(last)
+    return found
+
+
+class Address:
+    """Whether this host holds the shared address."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._address = options["address"]
+
+    def collect(self, metrics: Metrics) -> None:
+        held = self._address in local_addresses(Path("/proc/net/fib_trie").read_text(encoding="ascii"))
+        text = "Whether this host holds the shared address."
+        metrics.add("keepalived_address_held", "gauge", text, held, {"address": self._address})
+
+
+# --- PgBouncer -----------------------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """The server said no; the text is its own."""
+
+
+class Scram:
+    """Client side of SCRAM-SHA-256 (RFC 5802, RFC 7677)."""
+
+    def __init__(self, password: str, nonce: str | None = None) -> None:
+        self._password = password.encode()
+        self._nonce = nonce or base64.b64encode(secrets.token_bytes(18)).decode()
+        self._bare = f"n=,r={self._nonce}"
+        self._signature = b""
+
+    def first(self) -> bytes:
+        return f"n,,{self._bare}".encode()
+
+    def final(self, challenge: str) -> bytes:
+        values = dict(part.split("=", 1) for part in challenge.split(","))
+        if not values["r"].startswith(self._nonce):
+            raise Refused("the server answered with a nonce that is not ours")
+        salted = hashlib.pbkdf2_hmac("sha256", self._password, base64.b64decode(values["s"]), int(values["i"]))
+        client = hmac.digest(salted, b"Client Key", "sha256")
+        bare = f"c=biws,r={values['r']}"
+        message = f"{self._bare},{challenge},{bare}".encode()
+        signature = hmac.digest(hashlib.sha256(client).digest(), message, "sha256")
+        proof = bytes(left ^ right for left, right in zip(client, signature, strict=True))
+        self._signature = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), message, "sha256")
+        return f"{bare},p={base64.b64encode(proof).decode()}".encode()
+
+    def check(self, answer: str) -> None:
+        if not hmac.compare_digest(base64.b64decode(answer.removeprefix("v=")), self._signature):
+            raise Refused("the server does not know the password either; this is not our server")
+
+
+class Session:
+    """As much of PostgreSQL's protocol as PgBouncer's console needs: log in, simple query, rows as text."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        if options.get("socket"):
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.settimeout(SECONDS)
+            self._socket.connect(options["socket"])
+        else:
+            self._socket = socket.create_connection((options["host"], options["port"]), SECONDS)
+        self._stream = self._socket.makefile("rb")
+        self._password = Path(options["password_file"]).read_text(encoding="utf-8").strip() if options.get("password_file") else ""
+        pairs = {"user": options["user"], "database": "pgbouncer", "application_name": "platform_exporter"}
+        body = b"".join(f"{key}\0{value}\0".encode() for key, value in pairs.items()) + b"\0"
+        self._socket.sendall(struct.pack("!ii", len(body) + 8, 196608) + body)
+        self._log_in()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_cause: object) -> None:
+        try:
+            self._send(b"X", b"")
+        finally:
+            self._stream.close()
+            self._socket.close()
+
+    def _send(self, kind: bytes, body: bytes) -> None:
+        self._socket.sendall(kind + struct.pack("!i", len(body) + 4) + body)
+
+    def _messages(self) -> Iterator[tuple[bytes, bytes]]:
+        while True:
+            head = self._stream.read(5)
+            if len(head) < 5:
+                raise Refused("the connection was closed")
+            body = self._stream.read(struct.unpack("!i", head[1:])[0] - 4)
+            if head[:1] == b"E":
+                fields = {part[:1]: part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
+                raise Refused(fields.get(b"M", "an error without a message"))
+            yield head[:1], body
+            if head[:1] == b"Z":
+                return
+
+    def _log_in(self) -> None:
+        scram = Scram(self._password)
+        for kind, body in self._messages():
+            if kind != b"R":
+                continue
+            step = struct.unpack("!i", body[:4])[0]
+            if step == 10:
+                first = scram.first()
+                self._send(b"p", b"SCRAM-SHA-256\0" + struct.pack("!i", len(first)) + first)
+            elif step == 11:
+                self._send(b"p", scram.final(body[4:].decode()))
+            elif step == 12:
+                scram.check(body[4:].decode())
+            elif step != 0:
+                raise Refused(f"the server asks for authentication method {step}; only SCRAM-SHA-256 is supported")
+
+    def query(self, text: str) -> list[dict[str, str]]:
+        self._send(b"Q", text.encode() + b"\0")
+        names: list[str] = []
+        rows = []
+        for kind, body in self._messages():
+            if kind == b"T":
+                names = list(self._columns(body))
+            elif kind == b"D":
+                rows.append(dict(zip(names, self._values(body), strict=True)))
+        return rows
+
+    @staticmethod
+    def _columns(body: bytes) -> Iterator[str]:
+        at = 2
+        for dummy in range(struct.unpack("!h", body[:2])[0]):
+            end = body.index(b"\0", at)
+            yield body[at:end].decode()
+            at = end + 19
+
+    @staticmethod
+    def _values(body: bytes) -> Iterator[str]:
+        at = 2
+        for dummy in range(struct.unpack("!h", body[:2])[0]):
+            length = struct.unpack("!i", body[at : at + 4])[0]
+            at += 4
+            yield "" if length < 0 else body[at : at + length].decode(errors="replace")
+            at += max(length, 0)
+
+
+POOLS = {
+    "cl_active": ("client_active_connections", "Clients that hold a server connection."),
+    "cl_waiting": ("client_waiting_connections", "Clients that wait for a server connection."),
+    "sv_active": ("server_active_connections", "Server connections in use."),
+    "sv_idle": ("server_idle_connections", "Server connections that wait for a client."),
+    "sv_used": ("server_used_connections", "Server connections to be checked before their next use."),
+    "sv_login": ("server_login_connections", "Server connections that log in."),
+}
+STATS = {
+    "total_xact_count": ("sql_transactions_pooled_total", "Transactions.", 1.0),
+    "total_query_count": ("queries_pooled_total", "Queries.", 1.0),
+    "total_received": ("received_bytes_total", "Bytes from clients.", 1.0),
+    "total_sent": ("sent_bytes_total", "Bytes to clients.", 1.0),
+    "total_xact_time": ("server_in_transaction_seconds_total", "Time spent in transactions.", 1e-6),
+    "total_query_time": ("queries_duration_seconds_total", "Time spent in queries.", 1e-6),
+    "total_wait_time": ("client_wait_seconds_total", "Time that clients waited for a server.", 1e-6),
+}
+DATABASES = {
+    "pool_size": ("pool_size", "Server connections that a pool may hold."),
+    "current_connections": ("current_connections", "Server connections of the database."),
+    "paused": ("paused", "Whether the database is paused."),
+    "disabled": ("disabled", "Whether the database is disabled."),
+}
+SETTINGS = {
+    "max_client_conn": ("config_max_client_connections", "Clients that may connect."),
+    "max_db_connections": ("config_max_database_connections", "Server connections that a database may have; 0 is no limit."),
+    "default_pool_size": ("config_default_pool_size", "Server connections of a pool."),
+}
+
+
+class PgBouncer:
+    """The console's tables under the names of the Prometheus community's exporter."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    def collect(self, metrics: Metrics) -> None:
+        try:
+            with Session(self._options) as session:
+                tables = {name: session.query(f"SHOW {name}") for name in ("POOLS", "STATS", "DATABASES", "LISTS", "CONFIG")}
+        except (OSError, Refused, ValueError, struct.error) as error:
+            print(f"pgbouncer: {error}", file=sys.stderr)
+            metrics.add("pgbouncer_up", "gauge", "Whether the console answered.", 0)
+            return
+        metrics.add("pgbouncer_up", "gauge", "Whether the console answered.", 1)
+        self.render(metrics, tables)
+
+    @staticmethod
+    def render(metrics: Metrics, tables: dict[str, list[dict[str, str]]]) -> None:
+        for row in tables["POOLS"]:
+            labels = {"database": row["database"], "user": row["user"]}
+            for column, (name, text) in POOLS.items():
+                metrics.add(f"pgbouncer_pools_{name}", "gauge", text, float(row[column]), labels)
+            longest = float(row["maxwait"]) + float(row["maxwait_us"]) / 1e6
+            metrics.add("pgbouncer_pools_client_maxwait_seconds", "gauge", "How long the first client in line has waited.", longest, labels)
+        for row in tables["STATS"]:
+            for column, (name, text, factor) in STATS.items():
+                metrics.add(f"pgbouncer_stats_{name}", "counter", text, float(row[column]) * factor, {"database": row["database"]})
+        for row in tables["DATABASES"]:
+            for column, (name, text) in DATABASES.items():
+                metrics.add(f"pgbouncer_databases_{name}", "gauge", text, float(row[column] or 0), {"name": row["name"]})
+        for row in tables["LISTS"]:
+            if row["list"] in ("used_clients", "free_clients", "used_servers", "free_servers"):
+                metrics.add(f"pgbouncer_{row['list']}", "gauge", f"Objects in the list {row['list']}.", float(row["items"]))
+        for row in tables["CONFIG"]:
+            if row["key"] in SETTINGS:
+                name, text = SETTINGS[row["key"]]
+                metrics.add(f"pgbouncer_{name}", "gauge", text, float(row["value"]))
+
+
+# --- files for node_exporter ---------------------------------------------------------------------------------------
+
+
+def run(argv: list[str], user: str | None = None) -> str:
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=True, timeout=60, user=user, group=user, extra_groups=[] if user else None
+    )
+    return done.stdout
+
+
+class Certificates:
+    """When certificates on this host end."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._globs = options["globs"]
+
+    def collect(self, metrics: Metrics) -> None:
+        paths = sorted({path for pattern in self._globs for path in Path("/").glob(pattern.lstrip("/")) if path.is_file()})
+        for path in paths:
+            try:
+                text = run(["openssl", "x509", "-noout", "-enddate", "-in", str(path)])
+            except (OSError, subprocess.SubprocessError) as error:
+                print(f"certificates: {path}: {error}", file=sys.stderr)
+                continue
+            ends = datetime.strptime(text.strip().removeprefix("notAfter="), "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
+            name = "platform_certificate_not_after_timestamp_seconds"
+            metrics.add(name, "gauge", "When a certificate ends.", ends.timestamp(), {"path": str(path)})
+
+
+class Host:
+    """Failed units and a reboot that waits."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        del options
+
+    def collect(self, metrics: Metrics) -> None:
+        out = run(["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"])
+        failed = [line.split()[0] for line in out.splitlines() if line.split()]
+        metrics.add("platform_failed_units", "gauge", "Units that systemd calls failed.", len(failed))
+        for unit in sorted(failed):
+            metrics.add("platform_failed_unit", "gauge", "A unit that systemd calls failed.", 1, {"unit": unit})
+        waits = Path("/run/reboot-required").exists() or Path("/var/run/reboot-required").exists()
+        metrics.add("platform_reboot_required", "gauge", "Whether an update waits for a reboot.", waits)
+
+
+class PgBackRest:
+    """Backups and repositories as `pgbackrest info` knows them."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._user = options["user"]
+
+    def collect(self, metrics: Metrics) -> None:
+        text = "Whether `pgbackrest info` answered."
+        try:
+            stanzas = json.loads(run(["pgbackrest", "info", "--output=json", "--log-level-console=off"], self._user))
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            print(f"pgbackrest: {getattr(error, 'stderr', None) or error}", file=sys.stderr)
+            metrics.add("pgbackrest_up", "gauge", text, 0)
+            return
+        metrics.add("pgbackrest_up", "gauge", text, 1)
+        self.render(metrics, stanzas)
+
+    @staticmethod
+    def render(metrics: Metrics, stanzas: Iterable[dict[str, Any]]) -> None:
+        for stanza in stanzas:
+            labels = {"stanza": stanza["name"]}
+            code = stanza["status"]["code"]
+            metrics.add("pgbackrest_stanza_status", "gauge", "Status code of the stanza; 0 is good.", code, labels)
+            for repo in stanza.get("repo", []):
+                number = {**labels, "repo": str(repo["key"])}
+                metrics.add("pgbackrest_repo_status", "gauge", "Status code of a repository; 0 is good.", repo["status"]["code"], number)
+            backups = sorted(stanza.get("backup", []), key=lambda item: item["timestamp"]["stop"])
+            metrics.add("pgbackrest_backups", "gauge", "Backups in the repositories.", len(backups), labels)
+            # A full backup serves wherever a smaller kind would, so "any" is the newest of all kinds.
+            newest = {"any": backups[-1]} if backups else {}
+            newest.update({item["type"]: item for item in backups})
+            for kind, item in newest.items():
+                kinds = {**labels, "type": kind}
+                stop, start = item["timestamp"]["stop"], item["timestamp"]["start"]
+                metrics.add("pgbackrest_backup_last_timestamp_seconds", "gauge", "When the last backup ended.", stop, kinds)
+                metrics.add("pgbackrest_backup_last_duration_seconds", "gauge", "How long the last backup took.", stop - start, kinds)
+                metrics.add("pgbackrest_backup_last_size_bytes", "gauge", "Size of the database in it.", item["info"]["size"], kinds)
+                stored = item["info"]["repository"].get("delta", 0)
+                metrics.add("pgbackrest_backup_last_stored_bytes", "gauge", "Bytes that it added to the repository.", stored, kinds)
+                broken = bool(item.get("error"))
+                metrics.add("pgbackrest_backup_last_error", "gauge", "Whether it holds pages with a wrong checksum.", broken, kinds)
+
+
+# --- entry points --------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "nginx": Nginx,
+    "access_log": AccessLog,
+    "address": Address,
+    "pgbouncer": PgBouncer,
+    "certificates": Certificates,
+    "host": Host,
+    "pgbackrest": PgBackRest,
+}
+
+
+def gather(collectors: list[Any]) -> str:
+    metrics = Metrics()
+    for collector in collectors:
+        begun = time.monotonic()
+        labels = {"collector": type(collector).__name__.lower()}
+        good = 1
+        try:
+            collector.collect(metrics)
+        except Exception as error:  # one broken collector must not take the others' metrics away
+            print(f"{labels['collector']}: {type(error).__name__}: {error}", file=sys.stderr)
+            good = 0
+        metrics.add("platform_collector_success", "gauge", "Whether a collector came to its end.", good, labels)
+        metrics.add("platform_collector_seconds", "gauge", "How long a collector took.", time.monotonic() - begun, labels)
+    return metrics.text()
+
+
+class Server(ThreadingHTTPServer):
+    """HTTPS with client certificates; reads a rotated certificate at the next connection, without a restart."""
+
+    daemon_threads = True
+    request_queue_size = 16
+
+    def __init__(self, config: dict[str, Any], collectors: list[Any]) -> None:
+        self._tls: dict[str, str] = config["tls"]
+        self.forward: dict[str, Any] = config.get("forward") or {}
+        self._loaded: tuple[float, ...] = ()
+        self._context = self._load()
+        self.collectors = collectors
+        self.gathering = threading.Lock()
+        super().__init__(("", config["port"]), Handler)
+
+    def _stamps(self) -> tuple[float, ...]:
+        return tuple(os.stat(path).st_mtime for path in self._tls.values())
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.verify_mode = ssl.CERT_REQUIRED
+        self._loaded = self._stamps()
+        context.load_verify_locations(self._tls["ca"])
+        context.load_cert_chain(self._tls["cert"], self._tls["key"])
+        return context
+
+    def get_request(self) -> tuple[Any, Any]:
+        client, address = super().get_request()
+        client.settimeout(SECONDS * 2)
+        try:
+            if self._loaded != self._stamps():
+                self._context = self._load()
+        except (OSError, ssl.SSLError) as error:  # half-way through a rotation: go on with what is loaded
+            print(f"certificate not reloaded: {error}", file=sys.stderr)
+        # The handshake belongs to the connection's own thread: a silent client keeps nobody waiting.
+        return self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False), address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        print(f"{client_address[0]}: {sys.exc_info()[1]}", file=sys.stderr)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    server_version = "platform_exporter"
+    sys_version = ""
+
+    def do_GET(self) -> None:  # the name is http.server's
+        path, _question_mark, query = self.path.partition("?")
+        if path == "/metrics":
+            with self.server.gathering:
+                self._answer(200, gather(self.server.collectors).encode())
+        elif path == self.server.forward.get("path"):
+            self._pass_on(query)
+        else:
+            self.send_error(404)
+
+    def _pass_on(self, query: str) -> None:
+        """Ask the exporter on loopback, for targets that are ours only: it holds a password."""
+        forward = self.server.forward
+        targets = urllib.parse.parse_qs(query).get("target", [])
+        if len(targets) != 1 or targets[0] not in forward["targets"]:
+            self.send_error(403, "not a target of this host")
+            return
+        where = f"{forward['to']}{forward['path']}?{urllib.parse.urlencode({'target': targets[0]})}"
+        try:
+            with urllib.request.urlopen(where, timeout=SECONDS * 2) as answer:  # a loopback URL from our own configuration
+                self._answer(answer.status, answer.read())
+        except OSError as error:
+            print(f"{where}: {error}", file=sys.stderr)
+            self.send_error(502)
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Scrapes are not worth a line each."""
+
+
+def serve(config: dict[str, Any], collectors: list[Any]) -> None:
+    for collector in collectors:
+        if hasattr(collector, "start"):
+            collector.start()
+    Server(config, collectors).serve_forever()
+
+
+def write(config: dict[str, Any], collectors: list[Any]) -> None:
+    """Write beside the target and rename: node_exporter reads the old or the new file, never a part."""
+    output = Path(config["output"])
+    handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(gather(collectors))
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, output)
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 3 or argv[1] not in ("serve", "textfile"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    config = json.loads(Path(argv[2]).read_text(encoding="utf-8"))
+    collectors = [KINDS[options["kind"]](options) for options in config["collectors"]]
+    (serve if argv[1] == "serve" else write)(config, collectors)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

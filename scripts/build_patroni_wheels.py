@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Patroni and what it needs, pinned with hashes, and as a directory of wheels for hosts without a package index.
+
+    scripts/build_patroni_wheels.py            fill build/wheels/patroni from the pinned requirements (verified by hash)
+    scripts/build_patroni_wheels.py --pin 4.1.5   renew roles/postgresql/files/patroni-requirements.txt first
+
+The wheels serve Python 3.11 (Debian 12) and 3.13 (Debian 13) on amd64 and arm64 and need no compiler on the host:
+what is published as source only is pure Python and is built here once. psycopg uses the libpq5 of Debian, which
+Debian keeps patched; its binary wheel would bring a copy of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PINNED = ROOT / "roles" / "postgresql" / "files" / "patroni-requirements.txt"
+WHEELS = ROOT / "build" / "wheels" / "patroni"
+WANTED = ("patroni[etcd3]=={version}", "psycopg")
+PYTHONS = ("3.11", "3.13")
+PLATFORMS = {
+    machine: [f"manylinux_2_28_{machine}", f"manylinux_2_17_{machine}", f"manylinux2014_{machine}"] for machine in ("x86_64", "aarch64")
+}
+HEAD = """\
+# Patroni for roles/postgresql, for Python 3.11 and 3.13 on amd64 and arm64. psycopg loads the libpq5 of Debian.
+# Renew with: scripts/build_patroni_wheels.py --pin VERSION
+"""
+
+
+def pip(*arguments: str) -> None:
+    """Run pip; its own words explain a failure."""
+    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr.strip() or done.stdout.strip()}")
+
+
+def project(path: Path) -> tuple[str, str]:
+    """Return normalised name and version of a wheel or source archive."""
+    stem = path.name.removesuffix(".tar.gz")
+    name, version = stem.split("-")[:2] if path.suffix == ".whl" else stem.rsplit("-", 1)
+    return re.sub(r"[-_.]+", "-", name).lower(), version
+
+
+def requirements(files: list[Path]) -> str:
+    """Return a requirements file that allows exactly these files."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for path in files:
+        found.setdefault(project(path), set()).add(hashlib.sha256(path.read_bytes()).hexdigest())
+    lines = []
+    for (name, version), hashes in sorted(found.items()):
+        lines.append(f"{name}=={version} \\")
+        lines.append(" \\\n".join(f"    --hash=sha256:{value}" for value in sorted(hashes)))
+    return "\n".join(lines) + "\n"
+
+
+def download(versions: list[tuple[str, str]], folder: Path, pinned: Path | None = None) -> None:
+    """Fetch the wheels of every target, and the source of what has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    check = ["--require-hashes"] if pinned else []
+    source_only: list[str] = []
+    for name, version in versions:
+        spec = one_requirement(pinned, name, folder) if pinned else [f"{name}=={version}"]
+        for python in PYTHONS:
+            for machine, tags in PLATFORMS.items():
+                target = [*(f"--platform={tag}" for tag in tags), f"--python-version={python}", "--only-binary=:all:"]
+                command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *check, *target, "--dest", str(folder), *spec]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode and name not in source_only:
+                    if "No matching distribution" not in done.stderr:
+                        sys.exit(f"{name} {version} for Python {python} on {machine}: {done.stderr.strip()}")
+                    source_only.append(name)
+            if name in source_only or any(project(path)[0] == name for path in folder.glob("*-none-any.whl")):
+                break
+        if name in source_only:
+            pip("download", "--no-deps", *check, f"--no-binary={name}", "--dest", str(folder), *spec)
+
+
+def one_requirement(pinned: Path, name: str, folder: Path) -> list[str]:
+    """Write a requirements file with one entry of the pinned one, and return how pip reads it."""
+    entries = re.split(r"\n(?=[a-z])", pinned.read_text(encoding="utf-8"))
+    entry = next(text for text in entries if text.startswith(f"{name}=="))
+    path = folder.parent / f"{folder.name}-{name}.txt"
+    path.write_text(entry, encoding="utf-8")
+    return ["--requirement", str(path)]
+
+
+def resolve(version: str) -> list[tuple[str, str]]:
+    """Return every project that Patroni needs on the oldest Python, with its version."""
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = [item.format(version=version) for item in WANTED]
+        pip("wheel", "--wheel-dir", scratch, *wanted)
+        return sorted(project(path) for path in Path(scratch).glob("*.whl"))
+
+
+def pin(version: str) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "files"
+        download(resolve(version), folder)
+        PINNED.write_text(HEAD + requirements(sorted(folder.iterdir())), encoding="utf-8")
+    print(f"pinned: {PINNED.relative_to(ROOT)}")
+
+
+def build() -> None:
+    versions = re.findall(r"^([a-z0-9-]+)==(\S+)", PINNED.read_text(encoding="utf-8"), re.MULTILINE)
+    stamp = WHEELS / "pinned.sha256"
+    digest = hashlib.sha256(PINNED.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text(encoding="utf-8").strip() == digest:
+        print(f"up to date: {WHEELS.relative_to(ROOT)}")
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "files"
+        download(versions, folder, PINNED)
+        ready = Path(scratch) / "wheels"
+        ready.mkdir()
+        for path in sorted(folder.iterdir()):
+            if path.suffix == ".whl":
+                shutil.copy(path, ready)
+            else:
+                pip("wheel", "--no-deps", "--wheel-dir", str(ready), str(path))
+        (ready / "requirements.txt").write_text(requirements(sorted(ready.glob("*.whl"))), encoding="utf-8")
+        (ready / stamp.name).write_text(digest + "\n", encoding="utf-8")
+        shutil.rmtree(WHEELS, ignore_errors=True)
+        WHEELS.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(ready, WHEELS)
+    print(f"built: {WHEELS.relative_to(ROOT)} ({len(list(WHEELS.glob('*.whl')))} wheels)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Build the wheels of Patroni for hosts without a package index.")
+    parser.add_argument("--pin", metavar="VERSION", help="renew the pinned requirements for this version of Patroni first")
+    arguments = parser.parse_args()
+    if arguments.pin:
+        pin(arguments.pin)
+    build()
+
+
+if __name__ == "__main__":
+    main()

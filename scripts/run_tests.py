@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the stages of `make check` and `make test`, and end with a table of where the time went.
+
+Independent stages run two at a time; platforms run alone, since their tests measure seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support import BIN, BUILD, ROOT, Problem, run, say, stop
+
+LOGS = BUILD / "test-logs"
+LATEST = ROOT / ".cache" / "venv-latest" / "bin"
+TAIL = 60
+COUNTS = re.compile(r"^(?:=+ )?(?=\d+ (?:passed|failed|error|skipped|xfailed))[^\n]* in [\d.]+s[^\n]*$", re.MULTILINE)
+ERRORS = re.compile(r"(?:ERROR|FATAL|FAILED|fatal:|E  |.*(?:Error|error):)")
+NOT_VERIFIED = re.compile(r"not verified here: .*")
+GROUPS = ("lint", "unit", "syntax", "docs", "package", "molecule", "latest")
+# The platform on which the scenarios of operations work, one after the other.
+SHARED = "tier_growth"
+STARTUP = "tier_startup"
+# These start first, so that no processor is idle at the end.
+LONGEST = ("role_postgresql", "role_prometheus", "tier_startup", "role_redis")
+# How often each failure is repeated (`make soak`).
+ROUNDS = int(os.environ.get("UPTIER_ROUNDS", "1"))
+CHECK = ("lint", "unit", "syntax", "docs")
+
+Command = list[str | Path]
+
+
+@dataclass
+class Stage:
+    """One line of the table: commands that run one after the other until one fails."""
+
+    name: str
+    group: str
+    commands: list[Command]
+    alone: bool = False
+    minutes: float = 15
+    environment: dict[str, str] = field(default_factory=dict)
+    passed: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def log(self) -> Path:
+        """Where the output goes."""
+        return LOGS / f"{self.name}.log"
+
+
+def python(*words: str) -> Command:
+    """Return a command that runs one of our scripts."""
+    return [sys.executable, *words]
+
+
+def molecule(scenario: str, minutes: float = 20, binaries: Path = BIN) -> Stage:
+    """Return the stage of a scenario."""
+    # The startup platform is one host and measures nothing, so it may have company; on the newest core it waits for the first to end.
+    alone = not scenario.startswith("role_") and (scenario != STARTUP or binaries != BIN)
+    tests = list((ROOT / "molecule" / scenario).rglob("test_*.py"))
+    commands: list[Command] = [[binaries / "molecule", "test", "-s", scenario]]
+    if scenario == SHARED or scenario.startswith("ops_"):
+        commands[0].append("--destroy=never")  # they work on one platform; `run_all` removes it
+    if not tests:
+        commands.insert(0, python("-c", f"raise SystemExit('molecule/{scenario} has no test_*.py: it would prove nothing')"))
+    name, group = (scenario, "molecule") if binaries == BIN else (f"latest_{scenario}", "latest")
+    return Stage(name, group, commands, alone, minutes, molecule_environment(binaries))
+
+
+def molecule_environment(binaries: Path) -> dict[str, str]:
+    """Return what Molecule needs: our programs first, lines as Ansible wrote them, no inventory before there is one."""
+    return {
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "MOLECULE_ANSIBLE_ARGS_STRICT_MODE": "1",
+        "MOLECULE_COMMAND_BORDERS": "false",
+    }
+
+
+def scenarios() -> list[str]:
+    """Return all scenarios: roles first, then platforms from small to large, then procedures."""
+    names = [path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")]
+    order = ["role_", "tier_startup", "tier_growth", "tier_", "ops_"]
+    return sorted(names, key=lambda name: (next((i for i, start in enumerate(order) if name.startswith(start)), 99), name))
+
+
+def syntax(binaries: Path = BIN) -> list[Command]:
+    """Return the commands that parse every playbook and every inventory."""
+    playbooks = sorted((ROOT / "playbooks").glob("*.yml"))
+    commands: list[Command] = [[binaries / "ansible-playbook", "--syntax-check", "-i", "inventories/prod", *playbooks]]
+    for hosts in sorted((ROOT / "inventories").glob("**/hosts.yml")):
+        password = hosts.parent / ".vault_password"
+        vault = [f"--vault-password-file={password}"] if password.exists() else []
+        commands.append([binaries / "ansible-inventory", "--list", "-i", hosts.parent, *vault])
+    return commands
+
+
+def all_stages() -> list[Stage]:
+    """Return every stage, in the order in which they start."""
+    unit: Command = ["pytest", "-q", "--color=no", "-p", "no:cacheprovider", "tests/unit"]
+    stages = [
+        Stage("ansible-lint", "lint", [[BIN / "ansible-lint", "--offline", "--nocolor", "-q"]]),
+        Stage("yamllint", "lint", [[BIN / "yamllint", "-s", "-f", "parsable", "."]]),
+        Stage("ruff", "lint", [[BIN / "ruff", "check", "--output-format=concise", "."]]),
+        Stage("unit", "unit", [[BIN / unit[0], *unit[1:]]]),
+        Stage("syntax", "syntax", syntax()),
+        Stage("antsibull-docs", "docs", [[BIN / "antsibull-docs", "lint-collection-docs", "--plugin-docs", "."]]),
+        Stage("docs", "docs", [python("scripts/build_docs.py")]),
+        Stage("sanity", "package", [python("scripts/check_collection.py", "sanity")]),
+        Stage("galaxy", "package", [python("scripts/check_collection.py", "galaxy")]),
+    ]
+    names = scenarios()
+    if (LATEST / "python").exists():
+        stages += [
+            # What asks a real server does not depend on Ansible.
+            Stage("latest_unit", "latest", [[LATEST / unit[0], *unit[1:], "--ignore-glob=*_server.py"]]),
+            Stage("latest_syntax", "latest", syntax(LATEST)),
+            Stage("latest_sanity", "latest", [[LATEST / "python", "scripts/check_collection.py", "sanity"]]),
+            molecule(STARTUP, binaries=LATEST),
+        ]
+    for name in names:
+        stages.append(molecule(name, minutes=40 if name == SHARED else 25 * ROUNDS))
+    # Stable: platforms come last, in their order.
+    stages.sort(key=lambda stage: (stage.alone, stage.group == "molecule" and stage.name not in LONGEST and not stage.alone))
+    return stages
+
+
+class Runner:
+    """Runs stages and remembers their processes, so that an interrupt ends them too."""
+
+    def __init__(self) -> None:
+        """Start with nothing running."""
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.lock = threading.Lock()
+        self.stopped = False
+
+    def run(self, stage: Stage) -> None:
+        """Run one stage and say how it went."""
+        if self.stopped:
+            return
+        started = time.monotonic()
+        deadline = started + stage.minutes * 60
+        problem = ""
+        environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "ANSIBLE_FORCE_COLOR": "0", **stage.environment}
+        with stage.log.open("wb") as log:
+            for command in stage.commands:
+                words = [str(word) for word in command]
+                log.write(f"$ {' '.join(words)}\n".encode())
+                log.flush()
+                problem = self._command(words, environment, log.fileno(), deadline)
+                if problem:
+                    log.write(f"\n{problem}\n".encode())
+                    break
+        stage.seconds = time.monotonic() - started
+        text = stage.log.read_text(encoding="utf-8", errors="replace")
+        stage.passed, stage.failed = count(text, bool(problem))
+        with self.lock:
+            verdict = "FAILED" if problem else "ok"
+            say(f"{verdict:<8}{stage.name:<28}{stage.seconds:7.1f} s")
+            if problem:
+                lines = excerpt(text)
+                say("\n".join(f"    | {line}" for line in lines) + f"\n    all of it: {stage.log.relative_to(ROOT)}\n")
+
+    def _command(self, words: list[str], environment: dict[str, str], log: int, deadline: float) -> str:
+        """Run a command in a process group of its own; return what went wrong."""
+        try:
+            process = subprocess.Popen(
+                words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        except OSError as error:
+            return f"{words[0]} cannot be run: {error}"
+        self.running.add(process)
+        try:
+            status = process.wait(max(1.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            end_group(process)
+            return "ended here: the stage has used up its time"
+        finally:
+            self.running.discard(process)
+        return f"ended with status {status}" if status else ""
+
+    def stop(self) -> None:
+        """End everything that runs."""
+        self.stopped = True
+        for process in list(self.running):
+            end_group(process)
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its children, first politely."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+            return
+
+
+def count(text: str, failed: bool) -> tuple[int, int]:
+    """Return how many tests of a stage passed and failed; a stage without tests of its own counts as one."""
+    passed = wrong = 0
+    for line in COUNTS.findall(text):
+        for number, word in re.findall(r"(\d+) (passed|failed|errors?)", line):
+            if word == "passed":
+                passed += int(number)
+            else:
+                wrong += int(number)
+    if failed:
+        return passed, max(wrong, 1)
+    return max(passed, 1), 0
+
+
+def excerpt(text: str) -> list[str]:
+    """Return the lines that tell why a stage failed: the first errors wherever they stand, then the end."""
+    lines = text.rstrip().splitlines()
+    early = [line for line in lines[:-TAIL] if ERRORS.match(line)][:TAIL]
+    return [*early, "...", *lines[-TAIL:]] if early else lines[-TAIL:]
+
+
+def table(stages: Iterable[Stage], seconds: float) -> str:
+    """Return the result for people."""
+    rows = [("stage", "passed", "failed", "seconds")]
+    done = list(stages)
+    rows += [(stage.name, str(stage.passed), str(stage.failed), f"{stage.seconds:.1f}") for stage in done]
+    rows.append(("wall clock", "", "", f"{seconds:.1f}"))
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(f"{a:<{width}}  {b:>7}  {c:>7}  {d:>8}" for a, b, c, d in rows)
+
+
+def prepare(stages: list[Stage]) -> None:
+    """Have the engine and the images where a scenario needs them."""
+    if any("molecule" in str(stage.commands[-1][0]) for stage in stages):
+        for words in ("engine.py up", "images.py", "inventory.py"):
+            script, *rest = words.split()
+            if subprocess.run([sys.executable, ROOT / "scripts" / script, *rest], check=False).returncode != 0:
+                raise Problem("no scenario can run without test hosts; the reason stands above.")
+
+
+def latest() -> None:
+    """Make the environment with the newest ansible-core where this machine has a Python for it."""
+    done = run(ROOT / "scripts" / "bootstrap", "--latest", check=False)
+    if done.returncode != 0:
+        say(f"not verified here: newest ansible-core ({done.stderr.strip().splitlines()[-1]})")
+
+
+def main() -> None:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stages", nargs="*", help=f"check, test, groups ({', '.join(GROUPS)}) or names of stages")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="stages that run at once")
+    parser.add_argument("--list", action="store_true", help="show the stages and end")
+    arguments = parser.parse_args()
+    wanted = set(arguments.stages or ["test"])
+    try:
+        if wanted & {"test", "latest"}:
+            latest()
+        stages = all_stages()
+        known = {stage.name for stage in stages} | set(GROUPS)
+        if "test" not in wanted:
+            wanted |= set(CHECK) if "check" in wanted else set()
+            unknown = wanted - known - {"check"}
+            if unknown:
+                raise Problem(f"there is no stage {', '.join(sorted(unknown))}. There are: {', '.join(sorted(known))}.")
+            stages = [stage for stage in stages if stage.name in wanted or stage.group in wanted]
+        if arguments.list:
+            say("\n".join(f"{stage.group:<10}{stage.name}" for stage in stages))
+            return
+        LOGS.mkdir(parents=True, exist_ok=True)
+        prepare(stages)
+    except Problem as problem:
+        stop("run_tests", problem)
+    raise SystemExit(run_all(stages, arguments.jobs))
+
+
+def run_all(stages: list[Stage], jobs: int) -> int:
+    """Run the stages, print the table, return the exit status."""
+    runner = Runner()
+    started = time.monotonic()
+
+    def interrupted(number: int, _frame: object) -> None:
+        runner.stop()
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGINT, interrupted)
+    for alone in (False, True):
+        with ThreadPoolExecutor(max_workers=1 if alone else jobs) as pool:
+            for result in [pool.submit(runner.run, stage) for stage in stages if stage.alone == alone]:
+                result.result()
+    if any(stage.name == SHARED or stage.name.startswith("ops_") for stage in stages):
+        run(sys.executable, ROOT / "scripts" / "lab.py", "down", f"--name=mol-{SHARED}", check=False)
+    not_verified = {found for stage in stages for found in NOT_VERIFIED.findall(stage.log.read_text(encoding="utf-8", errors="replace"))}
+    say("")
+    for line in sorted(not_verified):
+        say(line)
+    say("\n" + table(stages, time.monotonic() - started))
+    say(f"\n{sum(stage.passed for stage in stages)} passed, {sum(stage.failed for stage in stages)} failed")
+    return int(any(stage.failed for stage in stages))
+
+
+if __name__ == "__main__":
+    main()

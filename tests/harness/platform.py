@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A running platform of containers as a test sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+RECAP = re.compile(
+    r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)"
+    r"\s+failed=(?P<failed>\d+)\s+skipped=(?P<skipped>\d+)",
+    re.MULTILINE,
+)
+T = TypeVar("T")
+
+
+@dataclass
+class Run:
+    """The end of one ansible-playbook: exit status, output, counts by host, seconds."""
+
+    status: int
+    output: str
+    seconds: float
+
+    @property
+    def hosts(self) -> dict[str, dict[str, int]]:
+        tail = self.output[self.output.rfind("PLAY RECAP") :]
+        return {
+            match["host"]: {key: int(value) for key, value in match.groupdict().items() if key != "host"}
+            for match in RECAP.finditer(tail)
+        }
+
+    def changed(self) -> dict[str, int]:
+        return {host: counts["changed"] for host, counts in self.hosts.items() if counts["changed"]}
+
+    def results(self) -> dict[str, int]:
+        """Task results by host: ok (changed ones are among them) and skipped."""
+        return {host: counts["ok"] + counts["skipped"] for host, counts in self.hosts.items()}
+
+    def changed_tasks(self) -> list[str]:
+        """The headings under which something changed, for a readable failure."""
+        found, task = [], ""
+        for line in self.output.splitlines():
+            if line.startswith(("TASK [", "RUNNING HANDLER [")):
+                task = line.split("[", 1)[1].split("]")[0]
+            elif line.startswith("changed: ["):
+                found.append(f"{line.split('[')[1].split(']')[0]}: {task}")
+        return found
+
+
+class Platform:
+    """Hosts by their inventory names; every command runs inside them through the container engine."""
+
+    def __init__(self, inventory: Path, lab: str, tier: str) -> None:
+        self.inventory, self.lab, self.tier = inventory, lab, tier
+        self.net = os.environ.get("UPTIER_LAB_NET", "10.84.10")
+        listing = subprocess.run(
+            [self.tool("ansible-inventory"), "-i", str(inventory), "--list", *self.vault_arguments()],
+            check=True, capture_output=True, text=True, cwd=ROOT,
+        )
+        self.data: dict[str, Any] = json.loads(listing.stdout)
+        # These are not templated: what the inventory computes has to be computed here as well.
+        self.hostvars: dict[str, dict[str, Any]] = self.data["_meta"]["hostvars"]
+
+    @staticmethod
+    def tool(name: str) -> str:
+        return str(Path(sys.executable).parent / name)
+
+    def vault_arguments(self) -> list[str]:
+        password = self.inventory / ".vault_password"
+        return ["--vault-password-file", str(password)] if password.exists() else []
+
+    def group(self, name: str) -> list[str]:
+        return list(self.data.get(name, {}).get("hosts", []))
+
+    @property
+    def hosts(self) -> list[str]:
+        return sorted(self.hostvars)
+
+    def container(self, host: str) -> str:
+        return f"{self.lab}-{host}"
+
+    def address(self, host: str) -> str:
+        """The host's address on the lab's own network."""
+        return f"{self.net}.{self.hostvars[host]['lab_number']}"
+
+    def secrets(self) -> list[str]:
+        """Every secret value of the vault, for searches; each must be long enough not to be found by chance."""
+        variables = next(iter(self.hostvars.values()))
+        found = [text for name, value in variables.items() if name.startswith("vault_") for text in texts(value)]
+        assert len(found) > 10, "the vault holds fewer secrets than the platform needs"
+        return found
+
+    # Commands ---------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def engine(*arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["docker", *arguments], check=check, capture_output=True, text=True, timeout=timeout)
+
+    def run(self, host: str, command: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run a shell line as root inside a host."""
+        done = self.engine("exec", self.container(host), "sh", "-c", command, check=False, timeout=timeout)
+        if check and done.returncode:
+            raise AssertionError(f"{host}: {command!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return done
+
+    def output(self, host: str, command: str, timeout: float = 120) -> str:
+        return self.run(host, command, timeout=timeout).stdout.strip()
+
+    def write(self, host: str, path: str, text: str) -> None:
+        """Put a file into a host, also below a tmpfs, which `docker cp` cannot."""
+        command = ["docker", "exec", "-i", self.container(host), "sh", "-c", f"cat > {shlex.quote(path)}"]
+        subprocess.run(command, input=text, text=True, check=True, timeout=30)
+
+    def background(self, host: str, command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["docker", "exec", self.container(host), "sh", "-c", command],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+
+    def playbook(self, name: str | None = None, *arguments: str, inventory: Path | None = None, timeout: float = 1500) -> Run:
+        command = [
+            self.tool("ansible-playbook"), f"playbooks/{name or self.tier}.yml", "-i", str(inventory or self.inventory),
+            *self.vault_arguments(), *arguments,
+        ]
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "UPTIER_LAB": self.lab}
+        start = time.monotonic()
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
+        )
+        return Run(done.returncode, done.stdout, time.monotonic() - start)
+
+    # Faults -----------------------------------------------------------------------------------------------------
+
+    def kill(self, host: str) -> None:
+        """The host loses its power."""
+        self.engine("kill", self.container(host))
+
+    def start(self, host: str) -> None:
+        """The host comes back; returns when systemd has started what it should."""
+        self.engine("start", self.container(host))
+        wait(f"systemd on {host}", lambda: self.booted(host), seconds=120)
+
+    def cut(self, host: str) -> None:
+        """The host's network cable is pulled: its peers get no answer, it has no interface."""
+        self.engine("network", "disconnect", self.lab, self.container(host))
+
+    def heal(self, host: str) -> None:
+        """The cable is back."""
+        self.engine("network", "connect", "--ip", self.address(host), self.lab, self.container(host))
+
+    def black_hole(self, host: str, percent: int = 100) -> None:
+        """Packets from and to the host vanish, all or some of them, and nobody is told; loopback works on."""
+        chance = "" if percent == 100 else f"numgen random mod 100 < {percent} "
+        rules = "".join(
+            f"add chain inet fault {hook} {{ type filter hook {hook} priority -400; }}\n"
+            f"add rule inet fault {hook} {'iif' if hook == 'input' else 'oif'} != lo {chance}drop\n"
+            for hook in ("input", "output")
+        )
+        self.run(host, f"nft -f - <<'END'\nadd table inet fault\n{rules}END")
+
+    def fill_hole(self, host: str) -> None:
+        """The packets arrive again."""
+        self.run(host, "nft delete table inet fault")
+
+    def booted(self, host: str) -> bool:
+        done = self.run(host, "systemctl is-system-running", check=False)
+        return done.stdout.strip() in ("running", "degraded")
+
+    # What a test asks often -------------------------------------------------------------------------------------
+
+    def failed_units(self, host: str) -> list[str]:
+        return self.output(host, "systemctl list-units --failed --plain --no-legend | cut -d' ' -f1").split()
+
+    def service_starts(self) -> dict[str, dict[str, str]]:
+        """By host: every running service with its main process and the moment of its start."""
+        starts = {}
+        for host in self.hosts:
+            text = self.output(
+                host,
+                "systemctl show --type=service --state=running '*' -p Id -p MainPID -p ExecMainStartTimestampMonotonic",
+            )
+            services = {}
+            for block in text.split("\n\n"):
+                fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+                if fields.get("MainPID", "0") != "0":
+                    services[fields["Id"]] = f"{fields['MainPID']}@{fields['ExecMainStartTimestampMonotonic']}"
+            starts[host] = services
+        return starts
+
+    def leader(self) -> str | None:
+        """The database host that leads now, as PostgreSQL itself says."""
+        for host in self.group("postgresql"):
+            if self.sql(host, "select pg_is_in_recovery()", check=False) == "f":
+                return host
+        return None
+
+    def sql(self, host: str, statement: str, database: str = "postgres", check: bool = True) -> str:
+        """One statement as the superuser over the local socket."""
+        line = f"cd /tmp && runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -d {database} -c {shlex.quote(statement)}"
+        return self.run(host, line, check=check).stdout.strip()
+
+    def members(self) -> list[dict[str, Any]]:
+        """Patroni's own list of members, asked of any that answers; empty when none does."""
+        for host in self.group("postgresql"):
+            done = self.run(
+                host,
+                "curl -s -m 3 --cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
+                f" https://{host}.internal:8008/cluster || true",
+                check=False,
+            )
+            try:
+                return list(json.loads(done.stdout)["members"])
+            except (ValueError, KeyError):
+                continue
+        return []
+
+    def database_healthy(self) -> bool:
+        """One leader, and every other declared member streams."""
+        states = [(member["role"], member["state"]) for member in self.members()]
+        leaders = [role for role, state in states if role == "leader" and state == "running"]
+        streaming = [role for role, state in states if role != "leader" and state == "streaming"]
+        return len(leaders) == 1 and len(streaming) == len(self.group("postgresql")) - 1
+
+    def redis(self, host: str, *arguments: str, port: int = 6379, check: bool = True) -> str:
+        """redis-cli as the administrator, the password in the environment and not in the process list."""
+        password = self.hostvars[host].get("vault_redis_admin_password", "")
+        done = subprocess.run(
+            [
+                "docker", "exec", "-e", "REDISCLI_AUTH", self.container(host), "redis-cli", "--tls",
+                "--cacert", "/etc/uptier/pki/ca.crt", "--cert", "/etc/uptier/pki/host.crt",
+                "--key", "/etc/uptier/pki/host.key", "-h", f"{host}.internal", "-p", str(port), "--user", "admin",
+                "--no-auth-warning", *arguments,
+            ],
+            capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "REDISCLI_AUTH": str(password)},
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout.strip()
+
+
+def texts(value: Any) -> list[str]:
+    """The texts of eight characters and more in a value, however deep they lie."""
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in texts(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in texts(item)]
+    return [str(value)] if len(str(value)) >= 8 else []
+
+
+def wait(what: str, ready: Callable[[], T], seconds: float, pause: float = 0.5) -> T:
+    """Poll until `ready` returns something true; fail with what was waited for."""
+    end = time.monotonic() + seconds
+    while True:
+        value = ready()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not seen within {seconds:.0f} s (last: {value!r})")
+        time.sleep(pause)

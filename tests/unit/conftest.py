@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Makes `ansible_collections.uptier.platform` importable from a plain checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible.utils.collection_loader import AnsibleCollectionConfig
+from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTIONS = ROOT / ".cache" / "collections"
+
+
+def _link_checkout() -> None:
+    """Give the checkout the path that a collection has when it is installed; scripts/bootstrap does the same."""
+    link = COLLECTIONS / "ansible_collections" / "uptier" / "platform"
+    if link.is_dir() and link.resolve() == ROOT:
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(ROOT, target_is_directory=True)
+
+
+if AnsibleCollectionConfig.collection_finder is None:  # ansible-test brings its own
+    _link_checkout()
+    # Ansible's own finder, so that imports resolve here as they do in a run.
+    _AnsibleCollectionFinder(paths=[str(COLLECTIONS)])._install()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Return the root of the collection."""
+    return ROOT

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When apt is started, and with what."""
+
+from __future__ import annotations
+
+from unittest.mock import MagicMock
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible_collections.uptier.platform.plugins.action.packages import ActionModule
+
+BASE = "dpkg:amd64 installed 1.22\npython3-apt:amd64 installed 3.0\n"
+
+
+def action(output, check=False, **arguments):
+    task = MagicMock(check_mode=check, diff=True, async_val=False, args=arguments)
+    made = ActionModule(task, MagicMock(), MagicMock(), MagicMock(), MagicMock(), MagicMock())
+    made._low_level_execute_command = MagicMock(return_value={"stdout": output, "stderr": "", "rc": 0})
+    made._execute_module = MagicMock(return_value={"changed": True})
+    return made
+
+
+def apt(made):
+    return made._execute_module.call_args.kwargs["module_args"]
+
+
+def test_apt_is_not_started_where_nothing_is_missing():
+    made = action(BASE + "lists\n", name=["dpkg"])
+    result = made.run(None, {})
+    assert (result["changed"], result["missing"]) == (False, [])
+    made._execute_module.assert_not_called()
+
+
+def test_apt_gets_only_what_is_missing():
+    made = action(BASE + "lists\n", name=["dpkg", "haproxy"])
+    assert made.run(None, {})["missing"] == ["haproxy"]
+    assert (apt(made)["name"], apt(made)["cache_valid_time"], apt(made)["policy_rc_d"]) == (["haproxy"], 3600, 101)
+
+
+def test_lists_are_fetched_where_there_are_none():
+    made = action(BASE, name=["haproxy"])
+    made.run(None, {})
+    assert apt(made)["cache_valid_time"] == 0
+
+
+def test_a_failure_with_old_lists_is_tried_again_with_new_ones():
+    made = action(BASE + "lists\n", name=["haproxy"])
+    made._execute_module.side_effect = [{"failed": True, "msg": "404"}, {"changed": True}]
+    assert "failed" not in made.run(None, {})
+    assert apt(made)["cache_valid_time"] == 0
+
+
+@pytest.mark.parametrize("output", [BASE, "dpkg:amd64 installed 1\nlists\n"], ids=["no lists", "no library"])
+def test_check_mode_says_what_it_would_install_where_apt_could_not(output):
+    made = action(output, check=True, name=["haproxy"])
+    result = made.run(None, {})
+    assert (result["changed"], result["diff"]) == (True, {"prepared": "install haproxy\n"})
+    made._execute_module.assert_not_called()
+
+
+def test_check_mode_asks_apt_where_it_can():
+    made = action(BASE + "lists\n", check=True, name=["haproxy"])
+    made.run(None, {})
+    made._execute_module.assert_called_once()
+
+
+def test_errors():
+    with pytest.raises(AnsibleActionFail, match="'-y' is no package: expected a Debian package name"):
+        action(BASE, name=["-y"]).run(None, {})
+    with pytest.raises(AnsibleActionFail, match=r"dpkg-query named no installed package, it said: nothing\. Is this a Debian host"):
+        action("", name=["haproxy"]).run(None, {})

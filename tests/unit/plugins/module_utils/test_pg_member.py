@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When one member may be restarted or rebuilt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.uptier.platform.plugins.module_utils.pg_member import Refusal, plan
+
+
+def cluster(first: str = "running", second: str = "streaming", pending: tuple[str, ...] = ("db1", "db2"), leader: str | None = "db1") -> dict[str, Any]:
+    return {
+        "scope": "main",
+        "leader": leader,
+        "pending_restart": {name: {} for name in pending},
+        "members": [
+            {"name": "db1", "role": "leader" if leader else "replica", "state": first},
+            {"name": "db2", "role": "sync_standby", "state": second},
+        ],
+    }
+
+
+ALONE = {"scope": "main", "leader": "db1", "pending_restart": {"db1": {}}, "members": [{"name": "db1", "role": "leader", "state": "running"}]}
+
+
+@pytest.mark.parametrize(
+    ("seen", "name", "state", "pending", "action", "message"),
+    [
+        (cluster(), "db2", "restarted", True, "restart", "db2 was restarted and streams"),
+        (cluster(pending=()), "db2", "restarted", True, "", "no setting of db2 waits for a restart"),
+        (cluster(pending=()), "db2", "restarted", False, "restart", "db2 was restarted and streams"),
+        (cluster(), "db1", "restarted", True, "", "db1 leads: a switchover comes first"),
+        (ALONE, "db1", "restarted", True, "restart", "db1 was restarted and leads"),
+        (cluster(second="stopped"), "db2", "reinitialized", True, "reinitialize", "db2 was rebuilt and streams"),
+    ],
+)
+def test_plan(seen, name, state, pending, action, message):
+    found = plan(seen, name, state, pending)
+    assert (found.action, found.message) == (action, message)
+
+
+@pytest.mark.parametrize(
+    ("seen", "name", "state", "reason", "message"),
+    [
+        (cluster(), "db9", "restarted", "unknown_member", "db9 is no member of main. Members: db1, db2."),
+        (cluster(), "db1", "restarted", "leads", "db1 leads main. Relieve it first: playbooks/switchover_postgresql.yml -e pg_leader=db1."),
+        (cluster(), "db1", "reinitialized", "leads", "db1 leads main. Relieve it first: playbooks/switchover_postgresql.yml -e pg_leader=db1."),
+        (ALONE, "db1", "reinitialized", "leads", "db1 is the only member of main: there is nothing to copy its data from."),
+        (cluster(leader=None), "db2", "reinitialized", "no_leader", "Nobody leads main, so db2 may hold the only good copy. Get a leader first."),
+        (cluster(first="stopped"), "db2", "restarted", "others_unwell", "db2 is not restarted while db1 is stopped. Bring that back first."),
+        (cluster(second="starting"), "db2", "restarted", "unwell", "db2 is starting, a restart does not mend that. Look at `journalctl -u patroni` there."),
+    ],
+)
+def test_refusals(seen, name, state, reason, message):
+    with pytest.raises(Refusal) as caught:
+        plan(seen, name, state, False)
+    assert (caught.value.reason, str(caught.value)) == (reason, message)

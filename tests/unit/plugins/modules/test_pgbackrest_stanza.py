@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""pgbackrest_stanza as a task sees it; pgBackRest is a stand-in that keeps a record of its calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.uptier.platform.plugins.modules import pgbackrest_stanza as module
+
+
+class Repository:
+    """Answers `info` with a status and ends other commands with given codes, then with success."""
+
+    def __init__(self) -> None:
+        self.status = 1
+        self.codes: dict[str, list[int]] = {}
+        self.calls: list[str] = []
+
+    def run(self, argv: list[str], **_: Any) -> tuple[int, str, str]:
+        command = argv[-1]
+        if command == "info":
+            entry = {"name": "main", "status": {"code": self.status, "message": "x"}, "backup": [{"label": "20261120-010000F"}]}
+            return 0, json.dumps([entry]), ""
+        self.calls.append(command)
+        code = (self.codes.get(command) or [0]).pop(0)
+        return code, "", f"P00  ERROR: [{code:03}]: seen" if code else ""
+
+
+@pytest.fixture
+def repository(monkeypatch: pytest.MonkeyPatch) -> Repository:
+    found = Repository()
+    monkeypatch.setattr(AnsibleModule, "run_command", lambda self, argv, **more: found.run(argv, **more))
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    return found
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    def call(check: bool = False, **arguments: Any) -> dict[str, Any]:
+        with patch_module_args({"stanza": "main", "_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
+            module.main()
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_an_empty_repository_gets_all_in_order(repository: Repository, run: Callable[..., dict[str, Any]]) -> None:
+    assert run()["steps"] == repository.calls == ["stanza-create", "check", "backup"]
+
+
+def test_check_mode_says_the_same_and_runs_nothing(repository: Repository, run: Callable[..., dict[str, Any]]) -> None:
+    assert run(check=True)["steps"] == ["stanza-create", "check", "backup"]
+    assert repository.calls == []
+
+
+def test_a_usable_backup_is_left_alone(repository: Repository, run: Callable[..., dict[str, Any]]) -> None:
+    repository.status = 0
+    result = run()
+    assert not result["changed"]
+    assert result["backups"] == ["20261120-010000F"]
+
+
+def test_a_lock_is_waited_for_and_other_failures_are_not(repository: Repository, run: Callable[..., dict[str, Any]]) -> None:
+    repository.codes = {"stanza-create": [50, 50, 0], "check": [82]}
+    result = run()
+    assert repository.calls == ["stanza-create"] * 3 + ["check"]
+    assert result["failed"]
+    assert result["reason"] == "archive_timeout"
+    assert "[082]" in result["msg"]

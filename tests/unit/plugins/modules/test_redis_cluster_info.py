@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The modules as they run on a host: a process of its own, arguments on its input, nothing that listens."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils import basic
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.uptier.platform.plugins.doc_fragments.redis import ModuleDocFragment
+
+MODULES = ("redis_cluster", "redis_cluster_info", "redis_reload")
+NODES = [{"name": f"h{number % 3}", "address": "127.0.0.1", "port": 1 + number} for number in range(6)]
+CLUSTER = {"nodes": NODES, "masters": 3, "replicas_per_master": 1, "password": "secret-secret", "tls_ca": "/nowhere/ca.crt"}
+
+
+def load(name: str) -> Any:
+    return importlib.import_module(f"ansible_collections.uptier.platform.plugins.modules.{name}")
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, check: bool = False, **arguments: Any) -> dict[str, Any]:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    with patch_module_args({**arguments, "_ansible_check_mode": check}), pytest.raises(SystemExit):
+        load(name).main()
+    result: dict[str, Any] = json.loads(out.getvalue())
+    assert "secret-secret" not in json.dumps({key: value for key, value in result.items() if key != "invocation"})
+    return result
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_documentation_names_exactly_the_options(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(Exception):
+        pass
+
+    seen: dict[str, Any] = {}
+
+    def record(self: Any, argument_spec: dict[str, Any], **dummy: Any) -> None:
+        seen.update(argument_spec)
+        raise Stop
+
+    monkeypatch.setattr(basic.AnsibleModule, "__init__", record)
+    with pytest.raises(Stop):
+        load(name).main()
+    docs = yaml.safe_load(load(name).DOCUMENTATION)
+    options = dict(docs.get("options") or {})
+    for fragment in docs["extends_documentation_fragment"]:
+        part = "SHAPE" if fragment.endswith(".shape") else "DOCUMENTATION"
+        options.update(yaml.safe_load(getattr(ModuleDocFragment, part))["options"])
+    assert set(options) == set(seen)
+    for option, spec in seen.items():
+        told = {key: options[option].get(key) for key in ("type", "default", "required", "choices")}
+        assert told == {key: spec.get(key) for key in told}, option
+
+
+def test_a_cluster_that_is_not_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("redis_cluster_info", monkeypatch, **CLUSTER)
+    assert (result["changed"], result["cluster"]["state"], result["cluster"]["slots_covered"]) == (False, "absent", 0)
+    assert result["cluster"]["nodes"][0]["problem"].startswith("the TLS files /nowhere/ca.crt")
+
+
+def test_check_mode_on_bare_hosts_says_what_would_be_formed(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("redis_cluster", monkeypatch, check=True, **CLUSTER)
+    assert result["changed"]
+    assert len(result["steps"]) == 11
+    assert "h0:6: replica of" not in result["diff"]["before"]
+    assert "replica of" in result["diff"]["after"]
+
+
+def test_a_real_run_fails_with_reason_and_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("redis_cluster", monkeypatch, **CLUSTER)
+    assert result["failed"]
+    assert (result["reason"], result["node"]) == ("node_unreachable", "h0:1")
+
+
+def test_reload_on_bare_hosts_in_check_mode_finds_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    result = run(
+        "redis_reload", monkeypatch, check=True, address="127.0.0.1", ports=[1], password="secret-secret", config_file=str(tmp_path / "no")
+    )
+    assert (result["changed"], result["applied"], result["restarted"]) == (False, [], [])
+    result = run("redis_reload", monkeypatch, address="127.0.0.1", ports=[1], password="secret-secret", config_file=str(tmp_path / "no"))
+    assert (result["failed"], result["reason"]) == (True, "file_missing")

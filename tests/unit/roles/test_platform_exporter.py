@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The parts of platform_exporter.py that need no daemon; role_exporters tests the others."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).resolve().parents[3] / "roles" / "exporters" / "files" / "platform_exporter.py"
+STATUS = "Active connections: 3 \nserver accepts handled requests\n 10 9 31 \nReading: 0 Writing: 1 Waiting: 2 \n"
+TRIE = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.0.11\n        /32 host LOCAL\n     |-- 10.0.0.0\n        /24 link UNICAST\n"
+
+
+@pytest.fixture(scope="module")
+def exporter():
+    spec = importlib.util.spec_from_file_location("platform_exporter", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_text_keeps_samples_of_a_name_together_and_escapes(exporter):
+    metrics = exporter.Metrics()
+    metrics.add("a_total", "counter", "A.", 1, {"x": 'say "hi"\n'})
+    metrics.add("b", "gauge", "B.", 0.5)
+    metrics.add("a_total", "counter", "A.", 2, {"x": "y"})
+    assert metrics.text() == (
+        '# HELP a_total A.\n# TYPE a_total counter\na_total{x="say \\"hi\\"\\n"} 1\na_total{x="y"} 2\n# HELP b B.\n# TYPE b gauge\nb 0.5\n'
+    )
+
+
+def test_large_numbers_are_exact(exporter):
+    metrics = exporter.Metrics()
+    metrics.add("t", "gauge", "T.", 1802993468)
+    assert metrics.text().splitlines()[-1] == "t 1802993468"
+
+
+def test_stub_status(exporter):
+    page = exporter.parse_stub_status(STATUS)
+    assert page == {"active": 3, "accepted": 10, "handled": 9, "requests": 31, "reading": 0, "writing": 1, "waiting": 2}
+
+
+def test_local_addresses(exporter):
+    assert exporter.local_addresses(TRIE) == {"10.0.0.11"}
+
+
+@pytest.fixture
+def log(exporter, tmp_path):
+    fields = {"host": "host", "status": "status", "seconds": "seconds"}
+    return exporter.AccessLog({"path": str(tmp_path / "access.log"), "fields": fields, "hosts": ["demo.test"]})
+
+
+def counted(exporter, log):
+    metrics = exporter.Metrics()
+    log.collect(metrics)
+    return metrics.text()
+
+
+def test_access_log_counts_and_bounds_what_clients_can_make_it_remember(exporter, log):
+    for host, status, seconds in (("Demo.Test", 200, 0.003), ("demo.test", 502, 3.0), ("evil.example", 404, 0.1)):
+        log.count(json.dumps({"host": host, "status": status, "seconds": seconds}))
+    log.count("no json")
+    log.count(json.dumps({"host": "demo.test"}))
+    text = counted(exporter, log)
+    assert 'gateway_http_requests_total{vhost="demo.test",status="200"} 1' in text
+    assert 'gateway_http_requests_total{vhost="other",status="404"} 1' in text
+    assert "evil" not in text
+    assert 'gateway_http_request_duration_seconds_bucket{vhost="demo.test",le="0.005"} 1' in text
+    assert 'gateway_http_request_duration_seconds_bucket{vhost="demo.test",le="5"} 2' in text
+    assert 'gateway_http_request_duration_seconds_count{vhost="demo.test"} 2' in text
+    assert "gateway_log_lines_unread_total 2" in text
+
+
+def test_access_log_reads_what_comes_after_a_rename_too(exporter, log, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporter, "SECONDS", 0.5)
+    path = tmp_path / "access.log"
+    line = json.dumps({"host": "demo.test", "status": 200, "seconds": 0.1}) + "\n"
+    path.write_text(line, encoding="utf-8")
+    threading.Thread(target=log._follow, daemon=True).start()
+    time.sleep(0.3)
+    stream = path.open("a", encoding="utf-8")
+    path.rename(tmp_path / "access.log.1")
+    stream.write(line)
+    stream.close()
+    path.write_text(line, encoding="utf-8")
+    end = time.monotonic() + 10
+    while 'vhost="demo.test",status="200"} 2' not in counted(exporter, log):
+        assert time.monotonic() < end, counted(exporter, log)
+        time.sleep(0.1)
+
+
+def test_scram_is_that_of_the_rfc(exporter):
+    """The example of RFC 7677, with the user name that PostgreSQL leaves out of it."""
+    scram = exporter.Scram("pencil", "rOprNGfwEbeRWgbNEkqO")
+    scram._bare = "n=user,r=rOprNGfwEbeRWgbNEkqO"
+    final = scram.final("r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096")
+    assert final.endswith(b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
+    scram.check("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
+    with pytest.raises(exporter.Refused, match="not our server"):
+        scram.check("v=AAAATRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
+
+
+def test_scram_refuses_a_foreign_nonce(exporter):
+    with pytest.raises(exporter.Refused, match="nonce"):
+        exporter.Scram("x", "abc").final("r=xyz,s=AAAA,i=1")
+
+
+def test_pgbackrest_any_is_the_newest_of_all_kinds(exporter):
+    def backup(kind, stop, error=False):
+        return {
+            "type": kind,
+            "timestamp": {"start": stop - 10, "stop": stop},
+            "info": {"size": 5, "repository": {"delta": 3}},
+            "error": error,
+        }
+
+    metrics = exporter.Metrics()
+    stanza = {
+        "name": "main",
+        "status": {"code": 0},
+        "repo": [{"key": 1, "status": {"code": 0}}],
+        "backup": [backup("incr", 300), backup("full", 100)],
+    }
+    exporter.PgBackRest.render(metrics, [stanza])
+    text = metrics.text()
+    assert 'pgbackrest_backup_last_timestamp_seconds{stanza="main",type="any"} 300' in text
+    assert 'pgbackrest_backup_last_timestamp_seconds{stanza="main",type="full"} 100' in text
+    assert 'pgbackrest_repo_status{stanza="main",repo="1"} 0' in text
+
+
+def test_pgbackrest_without_a_backup_says_so(exporter):
+    metrics = exporter.Metrics()
+    exporter.PgBackRest.render(metrics, [{"name": "main", "status": {"code": 2}}])
+    assert 'pgbackrest_backups{stanza="main"} 0' in metrics.text()
+    assert "last_timestamp" not in metrics.text()
+
+
+def test_a_broken_collector_leaves_the_others_alone(exporter):
+    class Broken:
+        def collect(self, metrics):
+            raise RuntimeError("no")
+
+    class Good:
+        def collect(self, metrics):
+            metrics.add("x", "gauge", "X.", 1)
+
+    text = exporter.gather([Broken(), Good()])
+    assert "\nx 1\n" in text
+    assert 'platform_collector_success{collector="broken"} 0' in text
+    assert 'platform_collector_success{collector="good"} 1' in text
+
+
+def test_textfile_is_replaced_whole(exporter, tmp_path):
+    output = tmp_path / "platform.prom"
+    exporter.write({"output": str(output)}, [])
+    assert output.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [output]

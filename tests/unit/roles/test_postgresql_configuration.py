@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a user reads of PostgreSQL's settings: the head of the file, and the refusal when they do not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+VALUES = {
+    "platform_address": "192.0.2.1",
+    "platform_tier": "growth",
+    "platform_memory_mb": 16384,
+    "platform_cpus": 8,
+    "postgresql_version": "15",
+    "postgresql_client_members": [
+        {"name": f"app{number}", "address": f"192.0.2.1{number}", "fqdn": f"app{number}"} for number in (1, 2, 3)
+    ],
+    **{
+        f"vault_{name}_password": "0123456789ab"
+        for name in ("postgresql_superuser", "postgresql_replication", "postgresql_rewind", "postgresql_monitor", "patroni_api")
+    },
+}
+
+
+def render(output: Path, **more: Any) -> subprocess.CompletedProcess[str]:
+    playbook = shutil.which("ansible-playbook") or str(Path(sys.executable).with_name("ansible-playbook"))
+    variables = {
+        **VALUES,
+        "role_directory": str(ROOT / "roles" / "postgresql"),
+        "output": str(output),
+        "only": "[ph][au]*.[yc]*.j2",
+        **more,
+    }
+    return subprocess.run(
+        [playbook, "-i", "localhost,", "-e", json.dumps(variables), str(Path(__file__).parent / "files" / "render.yml")],
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_settings_begin_with_a_summary(tmp_path: Path) -> None:
+    done = render(tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    text = (tmp_path / "patroni.yml").read_text(encoding="utf-8")
+    head = text.partition("\n\n")[0].splitlines()
+    assert "# PostgreSQL 15, member localhost of main, computed for 11468 MiB, 8 processors, 200 connections, oltp, ssd:" in head, (
+        "\n".join(head)
+    )
+    assert "#   shared_buffers                     2867MB" in head
+    assert "# Connections: 200 = 120 for pools (40 on each of 3 hosts) + 20 reserved + 60 free." in head
+    assert "# Huge pages: reserved by postgresql-huge-pages.service." in head
+    settings = yaml.safe_load(text)["postgresql"]["parameters"]
+    assert settings["huge_pages"] == "try"
+    asked = (tmp_path / "huge-pages.conf").read_text(encoding="utf-8").splitlines()
+    assert "max_connections = '200'" in asked
+    assert "shared_buffers = '2867MB'" in asked
+    assert not [line for line in asked if line.startswith("ssl")]
+
+
+def test_pools_that_do_not_fit_are_refused_with_the_numbers(tmp_path: Path) -> None:
+    done = render(tmp_path, postgresql_max_connections=100)
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "The pools may take 120 connections and 20 are reserved, 140 together, but postgresql_max_connections is 100." in said
+    assert "Raise postgresql_max_connections to 140 or lower pgbouncer_connection_budget to 80." in said
+
+
+def test_a_small_host_reserves_no_huge_pages(tmp_path: Path) -> None:
+    done = render(tmp_path, platform_memory_mb=4096)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "# Huge pages: used where there are some, not reserved." in (tmp_path / "patroni.yml").read_text(encoding="utf-8")
