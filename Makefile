@@ -3,7 +3,9 @@ SHELL := /bin/sh
 TIER  ?= growth
 PY    := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-MOLECULE := MOLECULE_ANSIBLE_ARGS_STRICT_MODE=1 MOLECULE_COMMAND_BORDERS=false molecule
+# Molecule's own notes lie with the clone: below the home directory, two clones of one name would share them.
+MOLECULE = MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$(S) \
+  MOLECULE_ANSIBLE_ARGS_STRICT_MODE=1 MOLECULE_COMMAND_BORDERS=false molecule
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-down check test lint unit sanity docs molecule soak bench-postgresql clean clean-all clean-engine
@@ -52,7 +54,7 @@ bench-postgresql: setup ## PostgreSQL's settings compared by pgbench, ten minute
 
 clean: setup ## remove all test hosts and everything that was built
 	@$(PY) scripts/lab.py down --all
-	@rm -rf build .cache/sanity* .cache/package .cache/inventories .cache/tmp .pytest_cache .ruff_cache .hypothesis .ansible
+	@rm -rf build .cache/sanity* .cache/package .cache/inventories .cache/molecule .cache/tmp .pytest_cache .ruff_cache .hypothesis .ansible
 
 clean-all: clean ## also the images, the package cache and .venv
 	@$(PY) scripts/images.py --remove && docker volume rm -f uptier-apt-cache >/dev/null

@@ -74,16 +74,21 @@ def molecule(scenario: str, minutes: float = 20, binaries: Path = BIN) -> Stage:
     commands: list[Command] = [[binaries / "molecule", "test", "-s", scenario]]
     if scenario == SHARED or scenario.startswith("ops_"):
         commands[0].append("--destroy=never")  # they work on one platform; `run_all` removes it
+        # What an interrupted run left: Molecule would take its note that hosts exist for the hosts.
+        commands.insert(0, [binaries / "molecule", "reset", "-s", scenario])
+    if scenario == SHARED:
+        commands.insert(0, python("scripts/lab.py", "down", f"--name=mol-{SHARED}"))
     if not tests:
         commands.insert(0, python("-c", f"raise SystemExit('molecule/{scenario} has no test_*.py: it would prove nothing')"))
     name, group = (scenario, "molecule") if binaries == BIN else (f"latest_{scenario}", "latest")
-    return Stage(name, group, commands, alone, minutes, molecule_environment(binaries))
+    return Stage(name, group, commands, alone, minutes, molecule_environment(scenario, binaries))
 
 
-def molecule_environment(binaries: Path) -> dict[str, str]:
-    """Return what Molecule needs: our programs first, lines as Ansible wrote them, no inventory before there is one."""
+def molecule_environment(scenario: str, binaries: Path) -> dict[str, str]:
+    """Return what Molecule needs: our programs first, its notes with the clone, lines as Ansible wrote them, no inventory before there is one."""
     return {
         "PATH": f"{binaries}:{os.environ['PATH']}",
+        "MOLECULE_EPHEMERAL_DIRECTORY": str(ROOT / ".cache" / "molecule" / scenario),
         "MOLECULE_ANSIBLE_ARGS_STRICT_MODE": "1",
         "MOLECULE_COMMAND_BORDERS": "false",
     }
