@@ -7,7 +7,9 @@ and more; a single round, on a machine that does other work too, may take twice 
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -136,11 +138,12 @@ def test_switchover_waits_for_no_endless_transaction(platform: Platform) -> None
     wait("the transaction's end", lambda: platform.sql(leader, open_ones) == "0", 40)
 
 
-def test_controller_killed_leaves_no_pool_paused_and_the_next_run_finishes(platform: Platform) -> None:
+def test_two_runs_at_once_and_a_killed_controller(platform: Platform) -> None:
+    """The second run is told who is at work. The first one's death leaves no pool paused, and the next run finishes."""
     leader, standby = roles(platform)
     command = [platform.tool("ansible-playbook"), "playbooks/switchover_postgresql.yml", "-i", str(platform.inventory), "-e", f"pg_leader={leader}"]
     with subprocess.Popen(
-        [*command, *platform.vault_arguments()],
+        [*command, *platform.vault_arguments(), "-e", "pg_switchover_lead_seconds=45"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, "ANSIBLE_NOCOLOR": "1", "UPTIER_LAB": platform.lab},
     ) as process:
@@ -148,10 +151,16 @@ def test_controller_killed_leaves_no_pool_paused_and_the_next_run_finishes(platf
         for line in process.stdout:
             if "Change the leader at that moment" in line:
                 break
+        time.sleep(2)  # for its module to start
+        second = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}", "-e", "pg_switchover_hold=false")
+        assert second.status != 0
+        assert re.search(r"Another operation is changing main: switchover by process \d+ on db\d, since ", " ".join(second.output.split())), (
+            second.output[-3000:]
+        )
         os.killpg(process.pid, signal.SIGKILL)
-    wait("no pool paused", lambda: not any(paused(platform, host) for host in platform.group("app")), 30)
-    wait("the lock to end", lambda: platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}").status == 0, 120)
+    wait("the lock to end", lambda: platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}").status == 0, 180)
     assert platform.leader() == standby
+    wait("no pool paused", lambda: not any(paused(platform, host) for host in platform.group("app")), 30)
 
 
 def test_a_healthy_leader_is_not_replaced(platform: Platform) -> None:
@@ -277,6 +286,155 @@ def test_loss_on_the_network_causes_no_failover(platform: Platform) -> None:
             platform.fill_hole(host)
     assert platform.leader() == leader
     print("not verified here: 200 ms delay on the network (this kernel has no netem); 5 % loss caused no failover")
+
+
+# Histories that differ ----------------------------------------------------------------------------------------------------
+
+
+def test_asynchronous_loss_is_not_underestimated(platform: Platform) -> None:
+    """A standby that no commit waits for stops receiving, the leader writes on and dies: how much does the refusal name, how much is gone?"""
+    leader, standby = roles(platform)
+    synchronous(platform, leader, False)
+    wait("no commit to wait", lambda: platform.sql(leader, "select sync_state from pg_stat_replication") == "async", 30)
+    platform.run(standby, "pkill -STOP -f '[w]alreceiver'")
+    try:
+        platform.sql(leader, "create table lost as select generate_series(1, 200000) as id")
+        time.sleep(5)  # Patroni reports positions to etcd every two seconds
+        platform.sql(leader, "insert into lost select generate_series(1, 1000)")
+        written = position(platform, leader, "pg_current_wal_flush_lsn()")
+        platform.kill(leader)
+    finally:
+        platform.run(standby, "pkill -CONT -f '[w]alreceiver' || true")
+    gone = written - position(platform, standby, "pg_last_wal_receive_lsn()")
+    try:
+        refused = platform.playbook("failover_postgresql", "-e", f"pg_leader={leader}")
+        assert refused.status != 0
+        said = re.search(rf"{standby} lacks ([\d,]+) bytes, the limit is 1,048,576", " ".join(refused.output.split()))
+        assert said, refused.output[-3000:]
+        run = platform.playbook("failover_postgresql", "-e", f"pg_leader={leader}", "-e", "pg_allow_data_loss=true")
+        assert run.status == 0, run.output[-3000:]
+        estimate = int(re.search(r"may be lost: (\d+) bytes", outcome(run.output))[1])
+        print(f"asynchronous: {gone:,} bytes were gone, refused with {said[1]} bytes, at most {estimate:,} were announced")
+        assert 1_000_000 < gone <= estimate
+        assert platform.leader() == standby
+        assert platform.sql(standby, "select to_regclass('lost') is null") == "t"
+    finally:
+        platform.start(leader)
+    wait("the former leader to follow", platform.database_healthy, 180)
+    assert platform.sql(leader, "select to_regclass('lost') is null") == "t"
+    synchronous(platform, standby, True)
+
+
+def synchronous(platform: Platform, host: str, on: bool) -> None:
+    change(platform, host, {"synchronous_mode": on})
+
+
+def change(platform: Platform, host: str, settings: dict[str, Any]) -> None:
+    """Change the dynamic configuration; the password goes through a file, not through the process list."""
+    login = f"user = patroni:{platform.hostvars[host]['vault_patroni_api_password']}"
+    platform.write(host, "/run/uptier-login", login)
+    line = f"{PATRONI} -f -K /run/uptier-login -X PATCH https://{host}.internal:8008/config -d '{json.dumps(settings)}'; rm /run/uptier-login"
+    platform.run(host, line)
+
+
+def position(platform: Platform, host: str, function: str) -> int:
+    return int(platform.sql(host, f"select pg_wal_lsn_diff({function}, '0/0')::bigint"))
+
+
+def test_a_replica_with_a_history_of_its_own(platform: Platform) -> None:
+    """It has written on its own, on the same timeline: Patroni calls it running, with no lag."""
+    leader, standby = roles(platform)
+    data = "$(ls -d /var/lib/postgresql/*/main)"
+    control = f"runuser -u postgres -- $(ls -d /usr/lib/postgresql/*/bin)/pg_ctl -D {data} -w -t 60"
+    alone = "-c listen_addresses= -c unix_socket_directories=/tmp -c port=5999 -c archive_mode=off -c synchronous_standby_names="
+    own = "runuser -u postgres -- psql -X -q -h /tmp -p 5999 postgres -c 'create table own as select generate_series(1, 300000) as id'"
+    platform.run(standby, f"systemctl stop patroni; rm {data}/standby.signal")
+    platform.run(standby, f"cd /tmp; {control} -l /tmp/alone.log -o '{alone}' start && {own} && {control} -m fast stop", timeout=180)
+    platform.run(standby, "systemctl start patroni")
+    wait("the replica to call itself running", lambda: state(platform, standby) == ("replica", "running"), 90)
+    time.sleep(5)
+    run = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
+    assert run.status != 0
+    said = " ".join(run.output.split())
+    assert f"{standby} says that it runs, but the leader does not stream to it: its history may differ" in said, run.output[-3000:]
+    assert platform.leader() == leader
+    # The condition of the alert holds already; it fires after five minutes.
+    wait("the alert to be pending", lambda: standby in alerts(platform, "StandbyDoesNotStream"), 90)
+    mended = platform.playbook("reinit_postgresql_member", "-e", f"pg_member={standby}")
+    assert mended.status == 0, mended.output[-3000:]
+    wait("a healthy database", lambda: sound(platform), 60)
+    assert platform.sql(standby, "select to_regclass('own') is null") == "t"
+
+
+def state(platform: Platform, host: str) -> tuple[str, str]:
+    done = platform.run(host, f"{PATRONI} https://{host}.internal:8008/patroni", check=False)
+    said = json.loads(done.stdout or "{}")
+    return said.get("role", ""), said.get("state", "")
+
+
+def alerts(platform: Platform, name: str) -> str:
+    """What Prometheus says about an alert that is pending or fires."""
+    query = f"curl -s -m 5 -G http://127.0.0.1:9090/api/v1/query --data-urlencode 'query=ALERTS{{alertname=\"{name}\"}}'"
+    return platform.output(platform.group("monitoring")[0], query)
+
+
+def test_promotion_of_a_standby_cluster(platform: Platform) -> None:
+    """A second cluster, with a single member, follows the first one, as at another site, and is made independent."""
+    leader, standby = roles(platform)
+    address = platform.address(standby)
+    platform.write(standby, "/run/uptier-dr.py", STANDBY_CLUSTER)
+    start = "systemd-run --quiet --unit=uptier-dr -p User=postgres /opt/uptier/patroni/bin/patroni /run/uptier-dr.yml"
+    arguments = ["../molecule/ops_failover/promote_standby_cluster", "-e", f"dr_host={standby}"]
+    try:
+        platform.run(standby, f"/opt/uptier/patroni/bin/python /run/uptier-dr.py {platform.address(leader)} {address} && {start}")
+        asked = f"{PATRONI} https://{standby}.internal:8009/patroni"
+        wait("the standby cluster", lambda: '"standby_leader"' in platform.run(standby, asked, check=False).stdout, 90)
+        refused = platform.playbook(*arguments)
+        assert refused.status != 0
+        assert "dr is a standby cluster: what its source acknowledged and dr1 has not received would be lost" in " ".join(refused.output.split())
+        before = platform.leader()
+        planned = platform.playbook(*arguments, "-e", "dr_accept=true", "--check")
+        assert "dr1 would lead" in outcome(planned.output), planned.output[-3000:]
+        run = platform.playbook(*arguments, "-e", "dr_accept=true")
+        assert run.status == 0, run.output[-3000:]
+        print(f"standby cluster promoted: {outcome(run.output)}")
+        assert re.search(r"dr1 leads on timeline \d+", outcome(run.output))
+        asks = "cd /tmp; runuser -u postgres -- psql -X -q -At -p 5433 -d postgres -c"
+        assert platform.output(standby, f"{asks} 'create table independent (); select pg_is_in_recovery()'") == "f"
+        assert platform.leader() == before == leader
+        again = platform.playbook(*arguments, "-e", "dr_accept=true")
+        assert again.status == 0, again.output[-3000:]
+        assert again.changed() == {}
+        assert "dr follows no other cluster, dr1 leads it." in outcome(again.output)
+    finally:
+        platform.run(standby, "systemctl stop uptier-dr; rm -rf /var/lib/postgresql/dr /run/uptier-dr.*", check=False)
+        member = platform.group("etcd")[0]
+        tls = "--cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
+        platform.run(member, f"ETCDCTL_API=3 etcdctl --endpoints=https://{platform.address(member)}:2379 {tls} del --prefix /uptier/dr/")
+
+
+# Turns this host's configuration of Patroni into that of a second cluster beside it. Nothing of it may reach the first one's archive.
+STANDBY_CLUSTER = """
+import json, subprocess, sys, yaml
+source, address = sys.argv[1:]
+given = yaml.safe_load(open('/etc/patroni/patroni.yml'))
+tls = ['--cacert', '/etc/uptier/pki/ca.crt', '--cert', '/etc/uptier/pki/host.crt', '--key', '/etc/uptier/pki/host.key']
+dynamic = json.loads(subprocess.check_output(['curl', '-s', *tls, f'https://{source}:8008/config']))
+dynamic.update(synchronous_mode=False, standby_cluster={'host': source, 'port': 5432, 'create_replica_methods': ['basebackup']})
+dynamic['postgresql']['parameters'].update(archive_mode='off', shared_buffers='32MB', huge_pages='off')
+given.update(scope='dr', name='dr1', bootstrap={'dcs': dynamic, 'initdb': given['bootstrap']['initdb']})
+given['restapi'].update(listen=f'{address}:8009', connect_address=f'{address}:8009')
+server = given['postgresql']
+for name in ('before_stop', 'recovery_conf', 'pgbackrest', 'create_replica_methods'):
+    server.pop(name, None)
+server.update(listen=f'{address},127.0.0.1:5433', connect_address=f'{address}:5433', data_dir='/var/lib/postgresql/dr')
+server['pgpass'] += '-dr'
+server['parameters'].update(archive_mode='off', shared_buffers='32MB', huge_pages='off')
+server['parameters'].pop('archive_command', None)
+with open('/run/uptier-dr.yml', 'w') as file:
+    yaml.safe_dump(given, file)
+subprocess.check_call(['chown', 'postgres', '/run/uptier-dr.yml'])
+"""
 
 
 # Afterwards ---------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ def plan(cluster: Mapping[str, Any], name: str | None, state: str, pending_only:
         cluster: what `patroni.info` returned.
         name: the member.
         state: restarted or reinitialized.
-        pending_only: restart only where a setting waits for it.
+        pending_only: restart only where something waits for it.
     """
     members = {member["name"]: member for member in cluster["members"]}
     if name not in members:
@@ -45,7 +46,7 @@ def plan(cluster: Mapping[str, Any], name: str | None, state: str, pending_only:
     others = [member for member in members.values() if member["name"] != name]
     leads = mine["role"] == "leader"
     if state == "restarted" and pending_only and name not in cluster["pending_restart"]:
-        return Plan("", mine["role"], f"no setting of {name} waits for a restart")
+        return Plan("", mine["role"], f"nothing of {name} waits for a restart")
     if leads and others:
         if state == "restarted" and pending_only:
             return Plan("", "leader", f"{name} leads: a switchover comes first")
@@ -62,6 +63,19 @@ def plan(cluster: Mapping[str, Any], name: str | None, state: str, pending_only:
     if mine["state"] not in ("running", "streaming"):
         raise Refusal("unwell", f"{name} is {mine['state']}, a restart does not mend that. Look at `journalctl -u patroni` there.")
     return Plan("restart", mine["role"], f"{name} was restarted and {'leads' if leads else 'streams'}")
+
+
+def newer_program(running: int, said: str) -> str:
+    """Return the minor release that waits for a restart, or nothing.
+
+    Args:
+        running: the server's own number, such as 150018 for 15.18.
+        said: what its program says, such as `postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)`.
+    """
+    found = re.search(r"\(PostgreSQL\) (\d+)\.(\d+)", said)
+    if not found or int(found[1]) != running // 10000 or int(found[2]) <= running % 10000:
+        return ""
+    return f"{found[1]}.{found[2]}"
 
 
 def well(client: Client, name: str, timeout: int) -> None:

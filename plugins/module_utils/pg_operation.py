@@ -18,10 +18,30 @@ from ansible_collections.uptier.platform.plugins.module_utils.pg_probe import Pr
 LOOK = 0.2
 LATE = 1.0  # as long as the poolers hold on anyway
 CHECKPOINT_AHEAD = 3.0
-SESSIONS = (
-    "SELECT format('%s@%s from %s, %s for %s s', usename, datname, client_addr, state, round(extract(epoch FROM now() - state_change)))"
-    " FROM pg_stat_activity WHERE backend_type = 'client backend' AND client_addr IN ({names}) AND pid <> pg_backend_pid()"
-)
+CONNECT_AHEAD = 0.5
+# Poolers pause at an agreed moment, each by its own clock; before all have, a session may still be opened.
+SETTLED = 0.1
+# Looks in one session: to start psql for each look would cost more than the look.
+DRAIN = """DO $$
+DECLARE
+  seen text;
+  patience timestamptz;
+BEGIN
+  PERFORM pg_sleep({wait});
+  patience := clock_timestamp() + make_interval(secs => {seconds});
+  LOOP
+    PERFORM pg_stat_clear_snapshot();
+    SELECT string_agg(format('%s@%s from %s, %s for %s s', usename, datname, client_addr, state,
+                             round(extract(epoch FROM clock_timestamp() - state_change))), '; ' ORDER BY state_change) INTO seen
+      FROM pg_stat_activity
+     WHERE backend_type = 'client backend' AND client_addr IN ({addresses}) AND pid <> pg_backend_pid();
+    EXIT WHEN seen IS NULL;
+    IF clock_timestamp() > patience THEN
+      RAISE EXCEPTION USING MESSAGE = seen;
+    END IF;
+    PERFORM pg_sleep(0.02);
+  END LOOP;
+END $$"""
 
 
 class Operation:
@@ -142,10 +162,11 @@ class Operation:
                 self.hold(given["at"], CHECKPOINT_AHEAD)
             if todo.action == "switchover" and self.probe:
                 self.probe.ask("CHECKPOINT")  # so that the old leader has little left to write when it stops
+            draining = bool(given["drained"]) and todo.action == "switchover"
             if given["at"]:
-                self.hold(given["at"])
-            if given["drained"] and todo.action == "switchover":
-                self.drain(given["drained"]["addresses"], given["drained"]["timeout"])
+                self.hold(given["at"], CONNECT_AHEAD if draining else 0.0)
+            if draining:
+                self.drain(given["drained"]["addresses"], given["drained"]["timeout"], given["at"])
             started = time.monotonic() if todo.action == "switchover" else started
             self.lead(todo, self.request(todo, cluster), time.monotonic() + given["timeout"])
         if self.check_mode:
@@ -163,28 +184,31 @@ class Operation:
                 raise Refusal("not_writable", f"{leader.name} leads, but no write succeeds since: {self.probe.last_error}")
         return self.result(cluster, todo, not_back, leader.name, outage)
 
-    def hold(self, moment: float, ahead: float = 0.0) -> None:
+    def hold(self, moment: float, ahead: float) -> None:
         """Sleep until `ahead` seconds before the moment."""
         left = moment - ahead - time.time()
         if left < -LATE:
             raise Refusal("too_late", f"The moment given for the switchover passed {-left:.1f} s ago. Nothing was done; run it again.")
         time.sleep(max(0.0, left))
 
-    def drain(self, addresses: list[str], seconds: float) -> None:
-        """Wait until the clients that hold have let go of their sessions, which is when nothing of theirs can fail."""
-        deadline = time.monotonic() + seconds
+    def drain(self, addresses: list[str], seconds: float, moment: float | None) -> None:
+        """Wait until the clients that hold have let go of their sessions, which is when nothing of theirs can fail.
+
+        Args:
+            addresses: of the clients' hosts.
+            seconds: how long that may take.
+            moment: when they begin to hold, in seconds since 1970.
+        """
         names = ",".join(f"'{ipaddress.ip_address(address)}'" for address in addresses)
-        while True:
-            seen, error = self.probe.ask(SESSIONS.format(names=names))
-            if not seen and not error:
-                return
-            if time.monotonic() > deadline:
-                said = error or "; ".join(seen.splitlines()[:5])
-                raise Refusal(
-                    "not_drained",
-                    f"After {seconds:g} s there are still sessions of the hosts that were to hold: {said}. Nothing was switched. "
-                    "End the long transaction, or wait for it, and run this again.",
-                )
+        wait = max(0.0, moment - time.time() + SETTLED) if moment else 0.0
+        problem = self.probe.ask(DRAIN.format(wait=wait, seconds=seconds, addresses=names), wait + seconds + 2)[1]
+        if problem:
+            said = "; ".join(problem.removeprefix("ERROR:").strip().split("; ")[:5])
+            raise Refusal(
+                "not_drained",
+                f"After {seconds:g} s there are still sessions of the hosts that were to hold: {said}. Nothing was switched. "
+                "End the long transaction, or wait for it, and run this again.",
+            )
 
     def result(self, cluster: Cluster, todo: Plan, not_back: list[str], leader: str | None, outage: float | None = None) -> dict[str, Any]:
         done = todo.action not in ("none", "wait")

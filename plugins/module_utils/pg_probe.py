@@ -22,7 +22,7 @@ class Probe(threading.Thread):
 
     def __init__(self, hosts: Sequence[tuple[str, int]], given: Mapping[str, Any]) -> None:
         super().__init__(daemon=True)
-        self.command = [given["psql"] or newest_psql(), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
+        self.command = [given["psql"] or newest_psql(), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse"]
         settings = {
             "host": ",".join(host for host, dummy in hosts),
             "port": ",".join(str(port) for dummy, port in hosts),
@@ -37,27 +37,28 @@ class Probe(threading.Thread):
             "sslkey": given["key"] or "",
         }
         self.conninfo = " ".join(f"{name}='{value}'" for name, value in settings.items() if value)
-        self.environment = {**os.environ, "PGPASSWORD": given["password"] or "", "PGOPTIONS": "-c statement_timeout=2000"}
+        self.password: str = given["password"] or ""
         self.moments: list[float] = []
         self.failures = 0
         self.last_error = ""
         self.ended = threading.Event()
 
-    def ask(self, statement: str) -> tuple[str, str]:
-        """Return the answer to a statement, and what went wrong."""
+    def ask(self, statement: str, seconds: float = 2) -> tuple[str, str]:
+        """Return the answer to a statement that may take `seconds`, and what went wrong."""
+        environment = {**os.environ, "PGPASSWORD": self.password, "PGOPTIONS": f"-c statement_timeout={seconds * 1000:.0f}"}
         try:
             # Runs in a thread of its own, for which AnsibleModule.run_command is not made.
             done = subprocess.run(  # pylint: disable=ansible-bad-function
                 [*self.command, "-d", self.conninfo, "-c", statement],
-                env=self.environment,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=6,
+                timeout=seconds + 4,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return "", "no answer within 6 s"
+            return "", f"no answer within {seconds + 4:g} s"
         except OSError as error:
             return "", f"{self.command[0]} cannot be run: {error}"
         # A commit that gave up its wait for the standby says so in a warning, and is not acknowledged.

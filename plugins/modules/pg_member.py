@@ -22,9 +22,13 @@ options:
     choices: [restarted, reinitialized]
     required: true
   pending_only:
-    description: Restart only where a setting waits for it. A leader is left alone then.
+    description: Restart only where a setting or a newer minor release of its programs waits for it. A leader is left alone then.
     type: bool
     default: true
+  programs:
+    description: Directory on this host with the programs of each major release, as Debian has them.
+    type: path
+    default: /usr/lib/postgresql
 attributes:
   check_mode:
     description: Reports what would be done.
@@ -59,6 +63,11 @@ role:
   returned: success
   type: str
   sample: sync_standby
+pending:
+  description: Whether a restart is still waited for, which is the case for a leader that has to be relieved first.
+  returned: success
+  type: bool
+  sample: false
 message:
   description: What was done, or why nothing was.
   returned: success
@@ -72,10 +81,11 @@ reason:
 """
 
 import time
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.patroni import CONNECTION_SPEC, Client, PatroniError, info
-from ansible_collections.uptier.platform.plugins.module_utils.pg_member import Refusal, plan, well
+from ansible_collections.uptier.platform.plugins.module_utils.pg_member import Refusal, newer_program, plan, well
 
 
 def rebuilt(client: Client, member: str, timeout: int) -> None:
@@ -99,6 +109,12 @@ def rebuilt(client: Client, member: str, timeout: int) -> None:
     )
 
 
+def installed(module: AnsibleModule, running: int) -> str:
+    """Return what the programs of the running server's major release say of their version; nothing where there are none."""
+    program = Path(module.params["programs"], str(running // 10000), "bin", "postgres")
+    return module.run_command([str(program), "--version"], check_rc=True)[1].strip() if program.exists() else ""
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -106,6 +122,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["restarted", "reinitialized"], "required": True},
             "member": {"type": "str"},
             "pending_only": {"type": "bool", "default": True},
+            "programs": {"type": "path", "default": "/usr/lib/postgresql"},
             "timeout": {"type": "int", "default": 300},
         },
         supports_check_mode=True,
@@ -114,6 +131,10 @@ def main() -> None:
     client = Client(given)
     try:
         cluster = info(client.call("/cluster"))
+        running = int(client.call("/patroni").get("server_version", 0))
+        newer = newer_program(running, installed(module, running))
+        if newer:
+            cluster["pending_restart"].setdefault(given["member"], {})["program"] = newer
         todo = plan(cluster, given["member"], given["state"], given["pending_only"])
         if todo.action and not module.check_mode:
             if todo.action == "restart":
@@ -124,7 +145,8 @@ def main() -> None:
                 rebuilt(client, given["member"], given["timeout"])
     except (PatroniError, Refusal) as error:
         module.fail_json(msg=str(error), reason=error.reason)
-    module.exit_json(changed=bool(todo.action), role=todo.role, message=todo.message)
+    pending = not todo.action and given["member"] in cluster["pending_restart"]
+    module.exit_json(changed=bool(todo.action), role=todo.role, pending=pending, message=todo.message)
 
 
 if __name__ == "__main__":

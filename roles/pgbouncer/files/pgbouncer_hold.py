@@ -13,10 +13,12 @@ import http.client
 import json
 import os
 import pwd
+import queue
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -25,31 +27,66 @@ from typing import Any
 
 REQUEST = Path("/run/uptier/pgbouncer_hold.json")
 REPORT = Path("/run/uptier/pgbouncer_hold_report.json")
-LOOK = 0.1
+LOOK = 0.05
+CONNECT_AHEAD = 1.0
+DONE = "--done--"
 
 
-def console(request: dict[str, Any], command: str, limit: float) -> str:
-    """Give a command to PgBouncer's console; return what went wrong."""
-    user = request["user"]
-    words = [request["psql"], "-X", "-q", "-h", request["socket"], "-p", str(request["port"]), "-U", "pgbouncer", "-d", "pgbouncer", "-c", command]
-    account = pwd.getpwnam(user)
-    try:
-        done = subprocess.run(
-            words,
+class Console:
+    """One session with PgBouncer's console: while clients wait there is no time to start a program for each command."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        account = pwd.getpwnam(request["user"])
+        self.process = subprocess.Popen(
+            [request["psql"], "-X", "-q", "-h", request["socket"], "-p", str(request["port"]), "-U", "pgbouncer", "-d", "pgbouncer"],
             user=account.pw_uid,
             group=account.pw_gid,
             extra_groups=[],
             env={"PATH": "/usr/bin:/bin", "HOME": "/"},
             cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            check=False,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,  # what is written there arrives at once
         )
-    except subprocess.TimeoutExpired:
-        return f"{command}: no answer within {limit:.1f} s"
-    return done.stderr.strip() if done.returncode else ""
+        self.answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.answers.put(line.decode(errors="replace").strip())
+        self.answers.put(None)
+
+    def tell(self, command: str, limit: float) -> str:
+        """Give a command; return what went wrong."""
+        deadline = time.monotonic() + limit
+        said: list[str] = []
+        try:
+            assert self.process.stdin
+            self.process.stdin.write(f"{command};\n\\warn {DONE}\n".encode())
+            self.process.stdin.flush()
+            while (line := self.answers.get(timeout=max(0.01, deadline - time.monotonic()))) != DONE:
+                if line is None:
+                    return f"{command}: {'; '.join(said) or 'the console ended'}"
+                said.append(line)
+        except queue.Empty:
+            return f"{command}: no answer within {limit:.1f} s"
+        except OSError as error:
+            return f"{command}: {'; '.join(said) or error}"
+        return "; ".join(said)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def console(request: dict[str, Any], command: str, limit: float) -> str:
+    """Give one command in a session of its own; return what went wrong."""
+    session = Console(request)
+    try:
+        return session.tell(command, limit)
+    finally:
+        session.close()
 
 
 def leads(member: dict[str, str], context: ssl.SSLContext) -> bool:
@@ -95,10 +132,14 @@ def report(**said: Any) -> None:
 def hold(request: dict[str, Any]) -> int:
     context = ssl.create_default_context(cafile=request["ca"])
     context.load_cert_chain(request["cert"], request["key"])
+    time.sleep(max(0.0, request["at"] - CONNECT_AHEAD - time.time()))
+    pools = Console(request)
+    pools.tell("SHOW VERSION", CONNECT_AHEAD)
     time.sleep(max(0.0, request["at"] - time.time()))
     started = time.monotonic()
-    error = console(request, "PAUSE", request["drain"])
+    error = pools.tell("PAUSE", request["drain"])
     if error:
+        pools.close()  # it may still wait for its answer
         problem = console(request, "RESUME", 5)
         report(state="gave_up", paused_seconds=time.monotonic() - started, message=f"{error}. Resumed{': ' + problem if problem else ''}.")
         return 0
@@ -111,7 +152,7 @@ def hold(request: dict[str, Any]) -> int:
                 time.sleep(LOOK)
     if leader:
         note = point(request, leader)
-    problem = console(request, "RESUME", 5)
+    problem = pools.tell("RESUME", 5)
     seconds = time.monotonic() - started
     if not leader:
         note = f"nobody else led within {request['limit']} s"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.pg_member import Refusal, plan
+from ansible_collections.uptier.platform.plugins.module_utils.pg_member import Refusal, newer_program, plan
 
 
 def cluster(first: str = "running", second: str = "streaming", pending: tuple[str, ...] = ("db1", "db2"), leader: str | None = "db1") -> dict[str, Any]:
@@ -28,7 +28,7 @@ ALONE = {"scope": "main", "leader": "db1", "pending_restart": {"db1": {}}, "memb
     ("seen", "name", "state", "pending", "action", "message"),
     [
         (cluster(), "db2", "restarted", True, "restart", "db2 was restarted and streams"),
-        (cluster(pending=()), "db2", "restarted", True, "", "no setting of db2 waits for a restart"),
+        (cluster(pending=()), "db2", "restarted", True, "", "nothing of db2 waits for a restart"),
         (cluster(pending=()), "db2", "restarted", False, "restart", "db2 was restarted and streams"),
         (cluster(), "db1", "restarted", True, "", "db1 leads: a switchover comes first"),
         (ALONE, "db1", "restarted", True, "restart", "db1 was restarted and leads"),
@@ -56,3 +56,18 @@ def test_refusals(seen, name, state, reason, message):
     with pytest.raises(Refusal) as caught:
         plan(seen, name, state, False)
     assert (caught.value.reason, str(caught.value)) == (reason, message)
+
+
+@pytest.mark.parametrize(
+    ("running", "said", "newer"),
+    [
+        (150018, "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)", "15.20"),
+        (150020, "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)", ""),
+        (150020, "postgres (PostgreSQL) 15.18", ""),
+        (150018, "postgres (PostgreSQL) 17.6", ""),
+        (170000, "postgres (PostgreSQL) 17rc1", ""),
+        (150018, "", ""),
+    ],
+)
+def test_a_newer_minor_release_waits_for_a_restart(running, said, newer):
+    assert newer_program(running, said) == newer

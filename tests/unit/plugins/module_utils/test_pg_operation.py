@@ -194,8 +194,8 @@ class SpyProbe:
     def first(self, seconds: float) -> bool:
         return True
 
-    def ask(self, statement: str) -> tuple[str, str]:
-        return (self.sessions if "pg_stat_activity" in statement else "", "")
+    def ask(self, statement: str, seconds: float = 2) -> tuple[str, str]:
+        return "", f"ERROR:  {self.sessions}" if self.sessions and "pg_stat_activity" in statement else ""
 
     def outage(self, since: float) -> float:
         return 1.234
