@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from harness.patroni import PATRONI, change
 from harness.platform import ROOT, Platform, wait
 from harness.probes import Probe, missing_rows, prepare_writes
 
 ROUNDS = int(os.environ.get("UPTIER_ROUNDS", "1"))
 CLIENT = "app2"
-PATRONI = "curl -s -m 3 --cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
 
 
 @pytest.fixture(autouse=True)
@@ -294,7 +294,7 @@ def test_loss_on_the_network_causes_no_failover(platform: Platform) -> None:
 def test_asynchronous_loss_is_not_underestimated(platform: Platform) -> None:
     """A standby that no commit waits for stops receiving, the leader writes on and dies: how much does the refusal name, how much is gone?"""
     leader, standby = roles(platform)
-    synchronous(platform, leader, False)
+    change(platform, leader, {"synchronous_mode": False})
     wait("no commit to wait", lambda: platform.sql(leader, "select sync_state from pg_stat_replication") == "async", 30)
     platform.run(standby, "pkill -STOP -f '[w]alreceiver'")
     try:
@@ -322,19 +322,7 @@ def test_asynchronous_loss_is_not_underestimated(platform: Platform) -> None:
         platform.start(leader)
     wait("the former leader to follow", platform.database_healthy, 180)
     assert platform.sql(leader, "select to_regclass('lost') is null") == "t"
-    synchronous(platform, standby, True)
-
-
-def synchronous(platform: Platform, host: str, on: bool) -> None:
-    change(platform, host, {"synchronous_mode": on})
-
-
-def change(platform: Platform, host: str, settings: dict[str, Any]) -> None:
-    """Change the dynamic configuration; the password goes through a file, not through the process list."""
-    login = f"user = patroni:{platform.hostvars[host]['vault_patroni_api_password']}"
-    platform.write(host, "/run/uptier-login", login)
-    line = f"{PATRONI} -f -K /run/uptier-login -X PATCH https://{host}.internal:8008/config -d '{json.dumps(settings)}'; rm /run/uptier-login"
-    platform.run(host, line)
+    change(platform, standby, {"synchronous_mode": True})
 
 
 def position(platform: Platform, host: str, function: str) -> int:

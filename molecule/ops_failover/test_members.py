@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
+from harness.patroni import change
 from harness.platform import ROOT, Platform, wait
 from harness.probes import Probe, missing_rows, prepare_writes
 
@@ -33,6 +34,17 @@ def wider(platform: Platform) -> Iterator[Platform]:
     yield Platform(inventory, platform.lab, platform.tier)
     platform.engine("rm", "--force", "--volumes", f"{platform.lab}-{NEW}")
     shutil.rmtree(inventory)
+
+
+def test_two_thousand_clients_share_a_few_connections(platform: Platform) -> None:
+    """As many as a host's pooler accepts, but for those that the application has open itself."""
+    leader = str(platform.leader())
+    seen = Probe(platform, "app1", "connections.js", 120, clients=1950).result()
+    print(f"{seen['open']} clients of one host were open at once, {seen['answered']} were answered, by {seen['processes']} connections")
+    assert seen["errors"] == {}
+    assert seen["answered"] == 1950
+    budget = int(platform.sql(leader, "show max_connections")) // len(platform.group("app"))
+    assert seen["processes"] <= budget
 
 
 def test_a_third_host_joins(platform: Platform, wider: Platform) -> None:
@@ -123,5 +135,10 @@ def test_a_member_leaves(platform: Platform, wider: Platform) -> None:
     assert restarted.status == 0, restarted.output[-3000:]
     wait("two members", platform.database_healthy, 60)
     assert platform.leader() == leader or restarted.changed()
-    assert wider.sql(str(platform.leader()), f"select count(*) from pg_replication_slots where slot_name = '{NEW}'") == "0"
+    # Patroni keeps the slot for half an hour, unless told otherwise, in case the member comes back.
+    leader = str(platform.leader())
+    change(platform, leader, {"member_slots_ttl": 5})
+    slots = f"select count(*) from pg_replication_slots where slot_name = '{NEW}'"
+    wait("the slot to go", lambda: platform.sql(leader, slots) == "0", 60)
+    change(platform, leader, {"member_slots_ttl": None})
     assert NEW not in platform.output("app1", "cat /etc/haproxy/haproxy.cfg")

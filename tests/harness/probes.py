@@ -25,6 +25,7 @@ class Probe:
             *(f"Environment=PROBE_{key.upper()}={value}" for key, value in settings.items()),
             f"User={APPLICATION}",
             f"RuntimeMaxSec={int(seconds) + 60}",
+            "LimitNOFILE=16384",
         ]
         options = " ".join(f"-p {item}" for item in properties)
         self.host, self.limit = host, seconds + 90
