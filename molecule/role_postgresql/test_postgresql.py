@@ -236,6 +236,32 @@ def test_the_timer_makes_partitions_ahead_on_the_leader_and_all_report(lab):
         assert 'pg_partitions_ahead{database="sample",table="public.transactions"} 2\n' in metrics
 
 
+def test_auditors_find_who_changed_a_role(lab):
+    name = leader(lab)
+    local(lab, name, "alter role sample_ro connection limit 7")
+    found = lab.host(name).run("journalctl -u patroni --no-pager | grep 'AUDIT: SESSION' | grep -i 'alter role sample_ro connection limit 7'").stdout
+    assert ",ROLE,ALTER ROLE," in found
+    assert "connection authorized: user=" in lab.host(name).run("journalctl -u patroni --no-pager").stdout
+
+
+def test_damage_is_found(lab):
+    """An index that does not have every row of its table; queries that use it give wrong answers, and nothing else tells."""
+    for name in (leader(lab), *PAIR, "solo"):
+        done = lab.host(name).run("systemctl start postgresql-check")
+        assert done.rc == 0, lab.host(name).run("journalctl -u postgresql-check -n 20 --no-pager").stdout
+    ready = "update pg_index set indisready = {} where indexrelid = 'damaged_id'::regclass"
+    try:
+        local(lab, "solo", "create table damaged as select generate_series(1, 1000) as id; create index damaged_id on damaged (id)")
+        local(lab, "solo", ready.format("false"))
+        local(lab, "solo", "insert into damaged values (1001)")
+        local(lab, "solo", ready.format("true"))
+        assert lab.host("solo").run("systemctl start postgresql-check").rc != 0
+        assert "lacks matching index tuple" in lab.host("solo").run("journalctl -u postgresql-check --no-pager").stdout
+    finally:
+        local(lab, "solo", "drop table if exists damaged")
+    assert lab.host("solo").run("systemctl start postgresql-check").rc == 0
+
+
 def test_a_new_patroni_takes_over_the_running_server(lab):
     name = leader(lab)
     before = postmaster(lab, name)
