@@ -39,18 +39,18 @@ class Client:
             return connection.call(*words)
 
     def watch(self, key, seconds, seen):
-        connection, errors, writes, gap, number = None, {}, 0, 0.0, 0
-        last = start = time.monotonic()
+        connection, errors, moments, number = None, {}, [], 0
+        start = time.monotonic()
         while time.monotonic() - start < seconds:
             try:
                 connection = connection or self.connect(self.owner(key, number := number + 1))
-                connection.call("SET", key, writes)
-                gap, last, writes = max(gap, time.monotonic() - last), time.monotonic(), writes + 1
+                connection.call("SET", key, len(moments))
+                moments.append(time.monotonic() - start)
             except (Unreachable, RespError) as error:
                 errors[str(error)[:60]] = errors.get(str(error)[:60], 0) + 1
                 connection = connection and connection.close()
             time.sleep(0.03)
-        seen[key] = {"writes": writes, "gap": max(gap, time.monotonic() - last), "errors": errors}
+        seen[key] = {"moments": moments, "end": time.monotonic() - start, "errors": errors}
 
 
 job = json.loads(sys.argv[1])

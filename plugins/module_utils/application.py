@@ -52,6 +52,22 @@ def services(applications: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def web_services(application: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the services that get requests, as the user wrote them."""
+    return [service for service in application.get("services") or [] if service.get("kind", "web") == "web"]
+
+
+def domains_of(application: Mapping[str, Any], service: Mapping[str, Any]) -> list[str]:
+    """Return the names that lead to a service: its own, or else those of the application."""
+    return [str(domain) for domain in service.get("domains") or application.get("domains") or []]
+
+
+def all_domains(application: Mapping[str, Any]) -> list[str]:
+    """Return every name under which users come to an application, each once."""
+    own = [str(domain) for domain in application.get("domains") or []]
+    return list(dict.fromkeys([*own, *(domain for service in web_services(application) for domain in domains_of(application, service))]))
+
+
 def _service(application: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     name, service = str(application.get("name", "")), str(entry.get("name", ""))
     kind = str(entry.get("kind", "web"))
@@ -69,7 +85,7 @@ def _service(application: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[s
         "spare": int(base) + count if base and kind == "web" else 0,
         "health": str(entry.get("health", "")),
         "path": str(entry.get("path", "/")),
-        "domains": [str(domain) for domain in entry.get("domains") or application.get("domains") or []],
+        "domains": domains_of(application, entry),
         "websocket": bool(entry.get("websocket", False)),
         "metrics": str(entry.get("metrics", "")),
         "env": dict(entry.get("env") or {}),

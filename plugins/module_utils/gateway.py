@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.application import all_domains, web_services
+
 SITE: dict[str, Any] = {
     "upstream": "app",
     "certificate": "",  # name of the certificate's directory; the site's name when empty
@@ -49,11 +51,13 @@ def sites_of(applications: Iterable[Mapping[str, Any]], grafana_domain: str = ""
     """Return the sites of all applications that serve the web, and that of Grafana when it has a domain."""
     sites = []
     for application in applications:
-        web = [service for service in application.get("services", []) if service.get("kind") == "web"]
-        domains = list(application.get("domains", []))
+        web, domains = web_services(application), all_domains(application)
         if not web or not domains:
             continue
-        paths = {str(service.get("path", "/")): bool(service.get("websocket", False)) for service in web}
+        paths: dict[str, bool] = {}
+        for service in web:
+            path = str(service.get("path", "/"))
+            paths[path] = paths.get(path, False) or bool(service.get("websocket", False))
         paths.setdefault("/", False)
         locations = [{"path": path, "websocket": websocket} for path, websocket in paths.items()]
         sites.append({"name": str(application["name"]), "domains": domains, "locations": locations})

@@ -152,11 +152,3 @@ def pick(current: Any, shape: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of `current` that a patch touches, for a diff."""
     current = current if isinstance(current, Mapping) else {}
     return {key: pick(current.get(key), value) if isinstance(value, Mapping) else current.get(key) for key, value in shape.items()}
-
-
-def timing_problem(config: Mapping[str, Any]) -> str | None:
-    """Return why the timings do not fit each other: a leader must be able to retry twice within its lease."""
-    ttl, loop, retry = (int(config[key]) for key in ("ttl", "loop_wait", "retry_timeout"))
-    if loop + 2 * retry > ttl:
-        return f"loop_wait ({loop}) + 2 * retry_timeout ({retry}) is more than ttl ({ttl}): a short outage of etcd would demote a healthy leader."
-    return None

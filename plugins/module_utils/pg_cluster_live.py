@@ -7,15 +7,14 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ansible.module_utils.urls import open_url
+from ansible_collections.uptier.platform.plugins.module_utils.etcd_client import PATIENCE, ask_any
 from ansible_collections.uptier.platform.plugins.module_utils.patroni import Client, PatroniError
 from ansible_collections.uptier.platform.plugins.module_utils.pg_failover import Cluster, stored_state, view
 
-PATIENCE = 3  # seconds for one answer
 HISTORY = 5  # reports of the leader that tell how fast its log grows
 LOCK_SECONDS = 30
 
@@ -28,30 +27,12 @@ class Etcd:
     """The keys of one cluster in etcd, through the first endpoint that answers."""
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self.endpoints: Sequence[str] = parameters["etcd"]
+        self.parameters = parameters
         self.prefix = f"{parameters['namespace'].rstrip('/')}/{parameters['scope']}/"
-        self.tls = {"ca_path": parameters["ca"], "client_cert": parameters["cert"], "client_key": parameters["key"]}
 
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return what etcd answers; OSError with every endpoint's words when none does."""
-        said = []
-        for endpoint in self.endpoints:
-            try:
-                answer = open_url(
-                    f"{endpoint.rstrip('/')}/v3/{path}",
-                    data=json.dumps(body).encode(),
-                    method="POST",
-                    timeout=PATIENCE,
-                    use_proxy=False,
-                    **self.tls,
-                )
-                # A stream (keepalive) answers with a line for each result.
-                found: dict[str, Any] = json.loads(answer.read().decode().splitlines()[0])
-                return found
-            except (OSError, ValueError, IndexError) as error:
-                detail = error.read().decode(errors="replace")[:200] if hasattr(error, "read") else ""
-                said.append(f"{endpoint}: {detail or error}")
-        raise OSError("; ".join(said) or "no endpoint is given")
+        return ask_any(self.parameters, self.parameters["etcd"], f"/v3/{path}", body)
 
     def read(self) -> dict[str, Any]:
         """Return what `Cluster` needs. Without a quorum, one member's last state."""

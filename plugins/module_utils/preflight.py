@@ -341,7 +341,7 @@ def check_services(context: Context) -> list[Problem]:
     problems = []
     for application in context.applications:
         for service in application.get("services") or ():
-            count = service.get("instances", service.get("replicas", 1))
+            count = service.get("instances", 1)
             if service.get("kind", "web") == "web" and isinstance(count, int) and count > 1 and not service.get("health"):
                 where = f"service {application.get('name')}.{service.get('name')}"
                 seen = f"has {count} instances and no health path, so nobody could tell which of them can serve"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.application import metric_paths
+from ansible_collections.uptier.platform.plugins.module_utils.application import all_domains, domains_of, metric_paths, web_services
 
 # job -> inventory group, port, path: one target for each host of the group.
 HOST_JOBS: dict[str, tuple[str, int, str]] = {
@@ -99,9 +99,9 @@ def application_job(members: Iterable[Member], applications: Iterable[Mapping[st
     return _job("app", targets)
 
 
-def _health_path(application: Mapping[str, Any]) -> str:
-    for service in application.get("services") or []:
-        if service.get("kind") == "web" and service.get("health"):
+def _health_path(application: Mapping[str, Any], domain: str) -> str:
+    for service in web_services(application):
+        if service.get("health") and domain in domains_of(application, service):
             return str(service["health"])
     return "/"
 
@@ -127,15 +127,15 @@ def service_probes(gateways: Iterable[Member], virtual_address: str, application
     targets = [
         _probe(
             name,
-            f"https://{address}{_health_path(application)}",
+            f"https://{address}{_health_path(application, domain)}",
             "https_service",
             prober,
             application=str(application["name"]),
-            vhost=str(domain),
-            __param_hostname=str(domain),
+            vhost=domain,
+            __param_hostname=domain,
         )
         for application in applications
-        for domain in application.get("domains") or []
+        for domain in all_domains(application)
         for name, address in doors
     ]
     return _job("probe-service", targets, tls=False)

@@ -115,123 +115,8 @@ reason:
   sample: rolled_back
 """
 
-import os
-import tempfile
-
 from ansible.module_utils.basic import AnsibleModule
-
-TABLE = ["table", "inet", "platform"]
-RUN = "/run/uptier/firewall"
-CONFIRMED = "/var/lib/uptier/firewall.loaded"
-TIMER = "platform-firewall-rollback"
-
-
-def read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return ""
-
-
-def write(path: str, text: str) -> None:
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".firewall.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(handle)
-    os.replace(temporary, path)
-
-
-def controller_address() -> str:
-    """Return the client of the SSH session above this process. sudo clears the environment, so ask the parents."""
-    pid = os.getpid()
-    while pid > 1:
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as stream:
-                variables = dict(item.split(b"=", 1) for item in stream.read().split(b"\0") if b"=" in item)
-            if b"SSH_CONNECTION" in variables:
-                return variables[b"SSH_CONNECTION"].split()[0].split(b"%")[0].decode()
-            with open(f"/proc/{pid}/stat", "rb") as stream:
-                pid = int(stream.read().rsplit(b")", 1)[1].split()[1])
-        except (OSError, IndexError, ValueError):
-            return ""
-    return ""
-
-
-class Host:
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.nft = module.get_bin_path("nft", opt_dirs=["/usr/sbin"])
-
-    def run(self, *command: str, reason: str) -> str:
-        code, out, err = self.module.run_command(list(command))
-        if code:
-            self.module.fail_json(msg=f"{' '.join(command)} ended with {code}: {(err or out).strip()}", reason=reason)
-        return out
-
-    def loaded(self) -> str:
-        """Return our table as it is now, without counters; empty when there is none."""
-        if self.nft is None:
-            return ""
-        code, out, dummy = self.module.run_command([self.nft, "--stateless", "list", *TABLE])
-        return out if code == 0 else ""
-
-    def require_nft(self) -> str:
-        if self.nft is None:
-            self.module.fail_json(msg="The command nft is not on this host. Install the package nftables first.", reason="nft_missing")
-        return str(self.nft)
-
-    def compare(self, text: str, path: str) -> dict:
-        if self.nft is None and not self.module.check_mode:
-            self.require_nft()
-        confirmed, running = read(path), self.loaded()
-        drift = running != read(CONFIRMED) or not running
-        changed = confirmed != text or drift
-        if changed and self.nft:
-            candidate = f"{RUN}/candidate.nft" if not self.module.check_mode else os.path.join(self.module.tmpdir, "candidate.nft")
-            write(candidate, text)
-            self.run(self.nft, "-c", "-f", candidate, reason="invalid_rules")
-        diff = {"before": confirmed, "after": text, "before_header": path, "after_header": path}
-        return {"changed": changed, "drift": drift, "diff": diff}
-
-    def attempt(self, text: str, seconds: int) -> dict:
-        """Load the rules after arming the timer that takes them back."""
-        nft, previous, candidate = self.require_nft(), f"{RUN}/previous.nft", f"{RUN}/candidate.nft"
-        code, dummy, dummy2 = self.module.run_command(["systemctl", "--quiet", "is-active", f"{TIMER}.timer"])
-        if code == 0:  # an earlier run was cut short: its rules were never confirmed
-            self.run(nft, "-f", previous, reason="rollback_failed")
-            self.disarm()
-        name = " ".join(TABLE)
-        write(previous, f"{name} {{}}\ndelete {name}\n{self.loaded()}")
-        write(candidate, text)
-        self.run(
-            "systemd-run",
-            "--collect",
-            f"--unit={TIMER}",
-            f"--on-active={seconds}",
-            "--timer-property=AccuracySec=1s",
-            nft,
-            "-f",
-            previous,
-            reason="timer_failed",
-        )
-        self.run(nft, "-f", candidate, reason="load_failed")
-        write(f"{RUN}/tried", self.loaded())
-        return {"changed": True}
-
-    def disarm(self) -> None:
-        self.run("systemctl", "stop", f"{TIMER}.timer", reason="timer_failed")
-
-    def confirm(self, path: str) -> dict:
-        code, dummy, dummy2 = self.module.run_command(["systemctl", "stop", f"{TIMER}.timer"])
-        running = self.loaded()
-        if running != read(f"{RUN}/tried") or not running:
-            return {"changed": False, "confirmed": False}
-        write(path, read(f"{RUN}/candidate.nft"))
-        write(CONFIRMED, running)
-        return {"changed": True, "confirmed": True}
+from ansible_collections.uptier.platform.plugins.module_utils.firewall_host import Host, HostError, controller_address
 
 
 def main() -> None:
@@ -255,16 +140,20 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    host, given = Host(module), module.params
-    if given["phase"] == "compare":
-        result = host.compare(given["text"], given["path"])
-    elif given["phase"] == "try" and not module.check_mode:
-        result = host.attempt(given["text"], given["rollback_seconds"])
-    elif given["phase"] == "confirm" and not module.check_mode:
-        result = host.confirm(given["path"])
-    else:
-        keys = ("rules", "admin", "admit_controller", "forward", "log", "rollback_seconds")
-        result = {"changed": False, "controller": controller_address(), "parameters": {key: given[key] for key in keys}}
+    given = module.params
+    keys = ("rules", "admin", "admit_controller", "forward", "log", "rollback_seconds")
+    host = Host(module)
+    try:
+        if given["phase"] == "compare":
+            result = host.compare(given["text"], given["path"])
+        elif given["phase"] == "try" and not module.check_mode:
+            result = host.attempt(given["text"], given["rollback_seconds"])
+        elif given["phase"] == "confirm" and not module.check_mode:
+            result = host.confirm(given["path"])
+        else:
+            result = {"changed": False, "controller": controller_address(), "parameters": {key: given[key] for key in keys}}
+    except HostError as error:
+        module.fail_json(msg=str(error), reason=error.reason)
     module.exit_json(**result)
 
 

@@ -32,15 +32,15 @@ options:
     elements: dict
     default: []
     suboptions:
-      database:
+      database: &database
         description: Database in which the table is.
         type: str
         required: true
-      schema:
-        description: Schema of the table, and so of its indexes.
+      schema: &schema
+        description: Schema of the table, and so of its indexes and partitions.
         type: str
         default: public
-      table:
+      table: &table
         description: Name of the table as it is stored; upper and lower case count.
         type: str
         required: true
@@ -89,18 +89,9 @@ options:
     elements: dict
     default: []
     suboptions:
-      database:
-        description: Database in which the table is.
-        type: str
-        required: true
-      schema:
-        description: Schema of the table, and so of its partitions.
-        type: str
-        default: public
-      table:
-        description: Name of the table as it is stored; upper and lower case count.
-        type: str
-        required: true
+      database: *database
+      schema: *schema
+      table: *table
       interval:
         description:
           - Time that one partition holds. The table is partitioned by range of one column of type C(date), C(timestamp)

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .gaps import longest_gap
+
 
 class Answer:
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -64,20 +66,19 @@ class Watcher(threading.Thread):
         self._halt = threading.Event()
 
     def run(self) -> None:
-        start = last = time.monotonic()
+        start = time.monotonic()
+        moments: list[float] = []
         while not self._halt.is_set() and time.monotonic() - start < self.limit:
             self.count += 1
             try:
                 status = self.user.get(self.path).status
                 if status != 200:
                     raise OSError(f"status {status}")
-                now = time.monotonic()
-                self.longest_gap = max(self.longest_gap, now - last)
-                last = now
+                moments.append(time.monotonic())
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(f"{time.monotonic() - start:.2f} s: {type(error).__name__}: {error}")
             self._halt.wait(self.pause)
-        self.longest_gap = max(self.longest_gap, time.monotonic() - last)
+        self.longest_gap = longest_gap([*moments, time.monotonic()], start) or 0.0
 
     def finish(self) -> None:
         self._halt.set()

@@ -142,3 +142,19 @@ def test_variables_carry_the_name_of_the_role(role: str) -> None:
     if internal.is_file():
         strangers = [name for name in load(internal) if not name.startswith(f"__{role}_")]
         assert not strangers, f"roles/{role}/vars: {', '.join(strangers)}"
+
+
+def shape(option: dict[str, Any], *but: str) -> dict[str, Any]:
+    """Return what an option takes, without what is said about it, and without the keys in `but`."""
+    inner = {name: shape(entry, *but) for name, entry in (option.get("options") or {}).items()}
+    return {key: value for key, value in {**option, "options": inner}.items() if key not in ("description", *but)}
+
+
+def test_the_page_takes_the_applications_that_the_role_takes() -> None:
+    """An option that only one of the two knew would be refused by the other, at the latest when half the platform is converged."""
+    page = shape(options_of("platform")["platform_applications"])["options"]
+    role = shape(options_of("app")["app_applications"])["options"]
+    assert page["services"]["options"] == role["services"]["options"]
+    # The role may ask for more (a version), and fill in more, than the page does for an application without services.
+    page, role = ({name: shape(option, "required", "default") for name, option in options.items()} for options in (page, role))
+    assert page == role

@@ -40,6 +40,15 @@ def test_a_root_location_is_always_there():
     assert location(complete([api])[0], "/")["upstream"] == "app"
 
 
+def test_names_and_paths_of_single_services_belong_to_the_site():
+    admin = {"name": "admin", "domains": ["admin.test", "demo.test"], "websocket": False}  # kind and path have defaults
+    site = complete([{**APPLICATION, "services": [*APPLICATION["services"], admin]}])[0]
+    assert site["domains"] == ["demo.test", "www.demo.test", "admin.test"]
+    assert location(site, "/")["websocket"] is True
+    alone = {"name": "admin", "services": [admin, {"name": "worker", "kind": "worker", "domains": ["never.test"]}]}
+    assert complete([alone])[0]["domains"] == ["admin.test", "demo.test"]
+
+
 def test_static_and_login_paths():
     site = complete()[0]
     assert location(site, "/assets/")["cache_control"] == gateway.IMMUTABLE

@@ -72,11 +72,6 @@ def test_the_diff_shows_the_part_that_changes() -> None:
     assert patroni.pick({"ttl": 30, "x": {"y": 1, "z": 2}}, {"ttl": 20, "x": {"y": 3}}) == {"ttl": 30, "x": {"y": 1}}
 
 
-def test_timings_must_fit() -> None:
-    assert patroni.timing_problem({"ttl": 20, "loop_wait": 3, "retry_timeout": 5}) is None
-    assert "more than ttl (20)" in (patroni.timing_problem({"ttl": 20, "loop_wait": 3, "retry_timeout": 10}) or "")
-
-
 def test_waiting_ends_when_the_member_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patroni_wait, "INTERVAL", 0)
     refusal = patroni.PatroniError("not_reachable", "no answer.")

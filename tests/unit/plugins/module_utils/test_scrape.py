@@ -96,6 +96,16 @@ def test_the_service_is_probed_through_every_door(jobs):
     assert job["targets"][1]["labels"]["__param_hostname"] == "demo.test"
 
 
+def test_a_service_with_a_name_of_its_own_is_probed_under_it():
+    admin = {"name": "admin", "domains": ["admin.test"], "health": "/ready"}
+    applications = [{**APPLICATIONS[0], "services": [admin, *APPLICATIONS[0]["services"]]}]
+    job = scrape.service_probes([{"name": "gw1", "address": "10.0.0.11"}], "", applications, "127.0.0.1:9115")
+    assert [(target["labels"]["vhost"], target["labels"]["__param_target"]) for target in job["targets"]] == [
+        ("demo.test", "https://10.0.0.11/api/health"),
+        ("admin.test", "https://10.0.0.11/ready"),
+    ]
+
+
 def test_targets_of_a_job_differ_in_their_labels(jobs):
     for job in jobs.values():
         shown = [tuple(sorted((k, v) for k, v in target["labels"].items() if not k.startswith("__"))) for target in job["targets"]]
