@@ -92,12 +92,15 @@ class Probe(threading.Thread):
                 self.moments.append(time.monotonic())
             self.ended.wait(PAUSE)
 
-    def first(self, seconds: float) -> bool:
-        """Wait for the first success."""
+    def first(self, seconds: float, since: float = 0.0) -> bool:
+        """Wait for the first success after `since`."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self.moments:
+        while time.monotonic() < deadline and not self._after(since):
             time.sleep(PAUSE)
-        return bool(self.moments)
+        return self._after(since)
+
+    def _after(self, since: float) -> bool:
+        return bool(self.moments) and self.moments[-1] > since
 
     def stop(self) -> None:
         self.ended.set()
