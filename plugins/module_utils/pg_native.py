@@ -448,6 +448,8 @@ def missing(standby: Server, seen: int) -> str:
         standby: the candidate, after a checkpoint on it.
         seen: the last position that was seen on the primary.
     """
+    if not standby.answers:
+        return f"it does not answer ({standby.said})"
     if standby.received is None or standby.replayed is None:
         return "it does not say what it has received"
     if standby.received < seen:

@@ -347,6 +347,7 @@ def test_where_a_shutdown_checkpoint_ends():
         ({"redo": START - 80}, "its log ends at 0/4C4B40 without the record of a clean stop"),
         ({"replayed": END - 120}, "it has not replayed 120 bytes yet"),
         ({"received": None}, "it does not say what it has received"),
+        ({"error": REFUSED}, "it does not answer (Connection refused)"),
         ({"checkpoint": None}, "its log ends at 0/4C4B40 without the record of a clean stop"),
     ],
 )
