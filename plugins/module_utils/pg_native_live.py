@@ -277,7 +277,9 @@ class NativeOperation(Operation):
         if old and old.error and not old.silent:
             return f"{old.name} still runs ({old.said})"
         candidate = pair.member(todo.candidate)
-        if todo.leader and candidate and candidate.streaming and candidate.heard is not None and candidate.heard < since - GONE:
+        # What streams from another standby hears that one.
+        fed = any(member.feeds for member in pair.members if member.answers and member.name != todo.candidate)
+        if todo.leader and not fed and candidate and candidate.streaming and candidate.heard is not None and candidate.heard < since - GONE:
             return f"{candidate.name} still hears from its primary (a message {candidate.heard:.1f} s ago)"
         return ""
 

@@ -388,14 +388,12 @@ def test_two_runs_at_once_exclude_each_other(pair: Pair) -> None:
     assert not pair.run(fencing=pair.fence())["changed"]
 
 
-def test_paused_replay_lag_and_missing_rights_are_seen_before_anything_is_stopped(pair: Pair) -> None:
+def test_paused_replay_and_missing_rights_are_seen_before_anything_is_stopped(pair: Pair) -> None:
     pair.ask("db2", "SELECT pg_wal_replay_pause()")
     reason, message = pair.refusal(fencing=pair.fence())
     assert reason == "no_candidate"
     assert "db2 has its replay paused, and whoever paused it may need that. If it may lead: SELECT pg_wal_replay_resume() on it" in message
-    pair.ask("db2", "SELECT pg_wal_replay_resume()")
-    pair.ask("db2", "SELECT pg_wal_replay_pause()")
-    pair.ask("db1", "INSERT INTO acknowledged SELECT generate_series(100000, 110000)")
+    pair.ask("db1", "INSERT INTO acknowledged SELECT generate_series(1, 1000)")
     pair.ask("db2", "SELECT pg_wal_replay_resume()")
     until(lambda: pair.run(check=True, fencing=pair.fence())["leader"] == "db2")
     pair.ask("db1", "ALTER ROLE failover NOSUPERUSER")
