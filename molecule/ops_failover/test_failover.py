@@ -149,9 +149,10 @@ def test_two_runs_at_once_and_a_killed_controller(platform: Platform) -> None:
     ) as process:
         assert process.stdout
         for line in process.stdout:
-            if "Change the leader at that moment" in line:
+            # The name of a task is not printed before its first result.
+            if "PLAY [Switch over]" in line:
                 break
-        time.sleep(2)  # for its module to start
+        time.sleep(3)  # for its module to start
         second = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}", "-e", "pg_switchover_hold=false")
         assert second.status != 0
         assert re.search(r"Another operation is changing main: switchover by process \d+ on db\d, since ", " ".join(second.output.split())), (

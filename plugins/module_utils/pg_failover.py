@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 PRIMARY_ROLES = ("primary", "master", "leader")
 LEADING_ROLES = (*PRIMARY_ROLES, "standby_leader")
@@ -325,7 +325,7 @@ def possible_loss(cluster: Cluster, member: Member) -> int:
 
 def plan(cluster: Cluster, wish: Wish) -> Plan:
     """Return what to do, or raise `Refusal`. Asked again in the middle of its own work, it returns what is left of it."""
-    _known_names(cluster, wish)
+    known_names(cluster.scope, cluster.members, wish)
     answering = [member for member in cluster.members if member.answers]
     if not answering:
         said = "; ".join(f"{member.name}: {member.error}" for member in cluster.members)
@@ -347,11 +347,19 @@ def plan(cluster: Cluster, wish: Wish) -> Plan:
     return {"switchover": _switchover, "failover": _failover, "promoted": _promotion}[wish.state](cluster, wish, judged)
 
 
-def _known_names(cluster: Cluster, wish: Wish) -> None:
-    names = [member.name for member in cluster.members]
+class Named(Protocol):
+    """Whatever has a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def known_names(scope: str, members: Sequence[Named], wish: Wish) -> None:
+    """Refuse names that no member has."""
+    names = [member.name for member in members]
     for role, name in (("leader", wish.leader), ("candidate", wish.candidate)):
         if name and name not in names:
-            raise Refusal("unknown_member", f"{role} is {name}, which is no member of {cluster.scope}. Members: {', '.join(names)}.")
+            raise Refusal("unknown_member", f"{role} is {name}, which is no member of {scope}. Members: {', '.join(names)}.")
     if wish.candidate and wish.candidate == wish.leader:
         raise Refusal("same_member", f"leader and candidate are both {wish.candidate}. Name two members, or only one of them.")
 
@@ -384,7 +392,7 @@ def _switchover(cluster: Cluster, wish: Wish, judged: list[dict[str, Any]]) -> P
             f"{leader.name} leads {cluster.scope}. Name the leader to be relieved or the candidate: without one, every further run would switch again.",
             judged,
         )
-    chosen = _choose(cluster, wish, judged)
+    chosen = choose(cluster.scope, wish, judged)
     steps = [f"checkpoint on {leader.name}", f"switch over from {leader.name} to {chosen['name']}"]
     steps += [f"wait until {chosen['name']} accepts writes and all members that answer stream from it"]
     return Plan("switchover", chosen["name"], leader.name, judged, 0, steps, warnings(cluster))
@@ -412,7 +420,7 @@ def _failover(cluster: Cluster, wish: Wish, judged: list[dict[str, Any]]) -> Pla
         # The lease runs out by itself if the holder is dead; nobody may lead before that.
         steps = [f"wait until the lease of {cluster.lease} runs out ({said})"]
         return Plan("wait", None, cluster.lease, judged, None, steps, warnings(cluster), steps[0])
-    chosen = _choose(cluster, wish, judged)
+    chosen = choose(cluster.scope, wish, judged)
     loss = chosen["data_loss_bytes"]
     if loss and not wish.allow_data_loss:
         raise Refusal(
@@ -452,16 +460,17 @@ def _promotion(cluster: Cluster, wish: Wish, judged: list[dict[str, Any]]) -> Pl
     return Plan("promote", leader.name, leader.name, judged, None, steps, warnings(cluster))
 
 
-def _choose(cluster: Cluster, wish: Wish, judged: list[dict[str, Any]]) -> dict[str, Any]:
+def choose(scope: str, wish: Wish, judged: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the candidate that was asked for, or the best one; refuse where there is none."""
     if wish.candidate:
         chosen = next(entry for entry in judged if entry["name"] == wish.candidate)
         if not chosen["eligible"]:
-            raise Refusal("candidate_unfit", f"{wish.candidate} cannot lead {cluster.scope}: it {chosen['reason']}.", judged)
+            raise Refusal("candidate_unfit", f"{wish.candidate} cannot lead {scope}: it {chosen['reason']}.", judged)
         return chosen
     fit = [entry for entry in judged if entry["eligible"]]
     if not fit:
         said = "; ".join(f"{entry['name']} {entry['reason']}" for entry in judged) or "there is no other member"
-        raise Refusal("no_candidate", f"No member of {cluster.scope} can take over: {said}.", judged)
+        raise Refusal("no_candidate", f"No member of {scope} can take over: {said}.", judged)
     return fit[0]
 
 

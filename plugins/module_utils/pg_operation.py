@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
+import os
+import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.patroni import PatroniError
 from ansible_collections.uptier.platform.plugins.module_utils.pg_cluster_live import Observer
 from ansible_collections.uptier.platform.plugins.module_utils.pg_failover import Cluster, Plan, Refusal, Wish, describe, plan, unfinished
-from ansible_collections.uptier.platform.plugins.module_utils.pg_probe import Probe
+from ansible_collections.uptier.platform.plugins.module_utils.pg_probe import CONNECTING, Probe
 
 LOOK = 0.2
 LATE = 1.0  # as long as the poolers hold on anyway
@@ -47,13 +50,40 @@ END $$"""
 class Operation:
     """One change of leaders, from the first look to the last."""
 
+    logs = "`journalctl -u patroni`"
+
     def __init__(self, given: Mapping[str, Any], check_mode: bool) -> None:
         self.given, self.check_mode = given, check_mode
         self.wish = Wish(given["state"], given["leader"], given["candidate"], given["max_lag_bytes"], given["allow_data_loss"])
-        self.observer = Observer(given)
+        self.observer = self.observe()
         self.probe: Probe | None = None
+        self.release: Callable[[], None] | None = None
         self.refused: list[PatroniError] = []
         self.steps: list[str] = []
+
+    def observe(self) -> Any:
+        """Return what looks at the members."""
+        return Observer(self.given)
+
+    def lock(self) -> None:
+        """Exclude other runs; raises Busy while there is one."""
+        since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        who = {"what": self.wish.state, "process": os.getpid(), "host": socket.gethostname(), "since": since}
+        try:
+            self.release = self.observer.etcd.lock(who)
+        except OSError:
+            self.release = None  # without a quorum there is no lock, and the plan refuses
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self.probe:
+            self.probe.ended.set()
+        if self.release:
+            self.release()
+
+    def login(self) -> Mapping[str, Any] | None:
+        """Return the user of the probe."""
+        return self.given["probe"]
 
     def decide(self, deadline: float) -> tuple[Cluster, Plan]:
         """Return a plan that can be carried out now. A lease that has to run out, or a change under way, is waited for."""
@@ -84,15 +114,15 @@ class Operation:
         if step not in self.steps:
             self.steps.append(step)
 
-    def measure(self) -> None:
-        """Start the probe; for a switchover it has to see a write before anything is done."""
-        given = self.given
-        if not given["probe"]:
+    def measure(self, first: bool) -> None:
+        """Start the probe; where the leader runs, it has to see a write before anything is done."""
+        given, login = self.given, self.login()
+        if not login:
             return
         hosts = [(member["host"], member["port"]) for member in given["members"] if member["host"]]
-        self.probe = Probe(hosts, {**given["probe"], "ca": given["ca"], "cert": given["cert"], "key": given["key"]})
+        self.probe = Probe(hosts, {**login, "ca": given["ca"], "cert": given["cert"], "key": given["key"]})
         self.probe.start()
-        if self.wish.state == "switchover" and not self.probe.first(10):
+        if first and not self.probe.first(10):
             self.probe.stop()
             raise Refusal(
                 "not_writable", f"The leader runs, but no write succeeds: {self.probe.last_error}. Mend that before the leader is changed."
@@ -131,58 +161,71 @@ class Operation:
                 raise Refusal(
                     "not_promoted",
                     f"{todo.candidate} does not lead after {self.given['timeout']} s. Seen: {describe(cluster)}.{said} "
-                    f"Look at `journalctl -u patroni` on {todo.candidate}; it is safe to run this again.",
+                    f"Look at {self.logs} on {todo.candidate}; it is safe to run this again.",
                     todo.candidates,
                 )
             time.sleep(LOOK)
 
-    def settle(self, candidate: str | None, away: list[str]) -> tuple[Cluster, list[str]]:
+    def checkpoint(self, todo: Plan) -> None:
+        """Leave the old leader little to write when it stops."""
+        if self.probe:
+            self.probe.ask("CHECKPOINT")
+
+    def change(self, todo: Plan, cluster: Cluster) -> Plan:
+        """Make the candidate lead, and return the plan with what is known now."""
+        self.lead(todo, self.request(todo, cluster), time.monotonic() + self.given["timeout"])
+        return todo
+
+    def settle(self, todo: Plan, away: list[str]) -> tuple[Cluster, list[str]]:
         """Wait for the other members; who did not answer from the beginning is reported and not waited for."""
         deadline = time.monotonic() + self.given["rejoin_timeout"]
         while True:
             cluster = self.observer.look()
-            if not unfinished(cluster, candidate, away):
-                return cluster, unfinished(cluster, candidate)
-            if time.monotonic() > deadline:
-                return cluster, unfinished(cluster, candidate)
+            if not unfinished(cluster, todo.candidate, away) or time.monotonic() > deadline:
+                return cluster, unfinished(cluster, todo.candidate)
             time.sleep(1)
 
     def run(self) -> dict[str, Any]:
         given = self.given
         deadline = time.monotonic() + given["timeout"]
-        started = time.monotonic()
+        started = changed = time.monotonic()
         if self.wish.state == "failover" and not self.check_mode:
-            self.measure()
+            self.measure(False)
         cluster, todo = self.decide(deadline)
         away = [member.name for member in cluster.members if not member.answers]
         if todo.action != "none" and not self.check_mode:
             if self.probe is None:
-                self.measure()
+                self.measure(todo.action == "switchover")
             if given["at"]:
                 self.hold(given["at"], CHECKPOINT_AHEAD)
-            if todo.action == "switchover" and self.probe:
-                self.probe.ask("CHECKPOINT")  # so that the old leader has little left to write when it stops
+            if todo.action == "switchover":
+                self.checkpoint(todo)
             draining = bool(given["drained"]) and todo.action == "switchover"
             if given["at"]:
                 self.hold(given["at"], CONNECT_AHEAD if draining else 0.0)
             if draining:
                 self.drain(given["drained"]["addresses"], given["drained"]["timeout"], given["at"])
             started = time.monotonic() if todo.action == "switchover" else started
-            self.lead(todo, self.request(todo, cluster), time.monotonic() + given["timeout"])
+            todo = self.change(todo, cluster)
+            changed = time.monotonic()
         if self.check_mode:
             return self.result(cluster, todo, [], todo.candidate)
-        cluster, not_back = self.settle(todo.candidate, away)
+        cluster, not_back = self.settle(todo, away)
         leader = cluster.leader
         if leader is None or (todo.candidate and leader.name != todo.candidate):
-            raise Refusal("not_settled", f"The change did not last: {'; '.join(not_back)}. Look at `journalctl -u patroni` on the members.")
+            raise Refusal("not_settled", f"The change did not last: {'; '.join(not_back)}. Look at {self.logs} on the members.")
         outage = None
         if self.probe:
-            self.probe.first(5)
+            self.probe.first(5, changed)
             self.probe.stop()
             outage = self.probe.outage(started)
             if todo.action != "none" and outage is None:
-                raise Refusal("not_writable", f"{leader.name} leads, but no write succeeds since: {self.probe.last_error}")
+                raise Refusal("not_writable", f"{leader.name} leads, but no write succeeds since: {self.probe.last_error}.{self.hint(leader)}")
         return self.result(cluster, todo, not_back, leader.name, outage)
+
+    def hint(self, leader: Any) -> str:
+        """Return what may keep a new leader from taking writes."""
+        return ""
 
     def hold(self, moment: float, ahead: float) -> None:
         """Sleep until `ahead` seconds before the moment."""
@@ -201,7 +244,7 @@ class Operation:
         """
         names = ",".join(f"'{ipaddress.ip_address(address)}'" for address in addresses)
         wait = max(0.0, moment - time.time() + SETTLED) if moment else 0.0
-        problem = self.probe.ask(DRAIN.format(wait=wait, seconds=seconds, addresses=names), wait + seconds + 2)[1]
+        problem = self.probe.ask(DRAIN.format(wait=wait, seconds=seconds, addresses=names), wait + seconds + 2 + CONNECTING)[1]
         if problem:
             said = "; ".join(problem.removeprefix("ERROR:").strip().split("; ")[:5])
             raise Refusal(
@@ -220,7 +263,7 @@ class Operation:
             said += f"; not back: {'; '.join(not_back)}" if not_back else ""
         return {
             "changed": done,
-            "old_leader": todo.leader if done or todo.action == "wait" else cluster.lease,
+            "old_leader": todo.leader,
             "leader": leader,
             "timeline": cluster.timeline,
             "candidates": todo.candidates,

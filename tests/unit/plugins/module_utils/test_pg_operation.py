@@ -191,7 +191,7 @@ class SpyProbe:
 
     def stop(self) -> None: ...
 
-    def first(self, seconds: float) -> bool:
+    def first(self, seconds: float, since: float = 0.0) -> bool:
         return True
 
     def ask(self, statement: str, seconds: float = 2) -> tuple[str, str]:
