@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from harness.patroni import PATRONI, change
+from harness.patroni import CURL, change
 from harness.platform import ROOT, Platform, wait
 from harness.probes import Probe, missing_rows, prepare_writes
 
@@ -356,15 +356,16 @@ def test_a_replica_with_a_history_of_its_own(platform: Platform) -> None:
 
 
 def state(platform: Platform, host: str) -> tuple[str, str]:
-    done = platform.run(host, f"{PATRONI} https://{host}.internal:8008/patroni", check=False)
+    done = platform.run(host, f"{CURL} https://{host}.internal:8008/patroni", check=False)
     said = json.loads(done.stdout or "{}")
     return said.get("role", ""), said.get("state", "")
 
 
 def alerts(platform: Platform, name: str) -> str:
     """What Prometheus says about an alert that is pending or fires."""
-    query = f"curl -s -m 5 -G http://127.0.0.1:9090/api/v1/query --data-urlencode 'query=ALERTS{{alertname=\"{name}\"}}'"
-    return platform.output(platform.group("monitoring")[0], query)
+    monitor = platform.group("monitoring")[0]
+    query = f"-G https://{monitor}.internal:9090/api/v1/query --data-urlencode 'query=ALERTS{{alertname=\"{name}\"}}'"
+    return platform.output(monitor, f"{CURL} {query}")
 
 
 def test_promotion_of_a_standby_cluster(platform: Platform) -> None:
@@ -376,7 +377,7 @@ def test_promotion_of_a_standby_cluster(platform: Platform) -> None:
     arguments = ["../molecule/ops_failover/promote_standby_cluster", "-e", f"dr_host={standby}"]
     try:
         platform.run(standby, f"/opt/uptier/patroni/bin/python /run/uptier-dr.py {platform.address(leader)} {address} && {start}")
-        asked = f"{PATRONI} https://{standby}.internal:8009/patroni"
+        asked = f"{CURL} https://{standby}.internal:8009/patroni"
         wait("the standby cluster", lambda: '"standby_leader"' in platform.run(standby, asked, check=False).stdout, 90)
         refused = platform.playbook(*arguments)
         assert refused.status != 0

@@ -8,12 +8,13 @@ from typing import Any
 
 from .platform import Platform
 
-PATRONI = "curl -s -m 3 --cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
+# As a host of the platform asks another one.
+CURL = "curl -s -m 3 --cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
 
 
 def change(platform: Platform, host: str, settings: dict[str, Any]) -> None:
     """Change the dynamic configuration; the password goes through a file, not through the process list."""
     login = f"user = patroni:{platform.hostvars[host]['vault_patroni_api_password']}"
     platform.write(host, "/run/uptier-login", login)
-    line = f"{PATRONI} -f -K /run/uptier-login -X PATCH https://{host}.internal:8008/config -d '{json.dumps(settings)}'; s=$?; rm /run/uptier-login; exit $s"
+    line = f"{CURL} -f -K /run/uptier-login -X PATCH https://{host}.internal:8008/config -d '{json.dumps(settings)}'; s=$?; rm /run/uptier-login; exit $s"
     platform.run(host, line)
