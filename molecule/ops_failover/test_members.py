@@ -78,6 +78,7 @@ def test_minor_upgrade(wider: Platform) -> None:
     assert wider.database_healthy()
     after = starts(wider)
     assert {host for host in after if after[host] != before[host]} <= {NEW}
+    assert wider.sql(NEW, "show server_version").split()[0] in versions[0]
     assert len({wider.sql(host, "show server_version") for host in wider.group("postgresql")}) == 1
     again = wider.playbook("upgrade_postgresql_minor")
     assert again.status == 0, again.output[-3000:]
