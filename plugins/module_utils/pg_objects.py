@@ -4,11 +4,14 @@
 
 The planner compares what the catalogues say (`Server`, `Inside`) with what is wanted and returns statements; it opens
 no connection. Privileges that somebody else granted besides are left alone, except those of PUBLIC on the databases.
+
+Who acts need not be a superuser: at a provider it may create roles and databases, and becomes a member of those that own
+databases. What only a superuser may do is refused there, and passwords that are stored cannot be seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,17 +31,24 @@ ATTRIBUTES = {
     "createdb": "CREATEDB",
     "createrole": "CREATEROLE",
 }
+# What nobody but a superuser may give or take.
+SUPERUSERS = ("superuser", "replication")
 DATABASE_GRANTS = {"owner": ("CONNECT", "CREATE", "TEMPORARY"), "readwrite": ("CONNECT", "TEMPORARY"), "readonly": ("CONNECT",)}
 
+# Who acts: whether as a superuser, and on which release.
+SELF_QUERY = """
+SELECT json_build_object('user', current_user, 'superuser', current_setting('is_superuser') = 'on',
+  'release', current_setting('server_version_num')::int / 10000, 'standby', pg_is_in_recovery());
+"""
 SERVER_QUERY = """
 SELECT json_build_object(
   'roles', (SELECT coalesce(json_object_agg(a.rolname, json_build_object(
       'login', a.rolcanlogin, 'superuser', a.rolsuper, 'replication', a.rolreplication, 'createdb', a.rolcreatedb,
-      'createrole', a.rolcreaterole, 'limit', a.rolconnlimit, 'password', a.rolpassword,
+      'createrole', a.rolcreaterole, 'limit', a.rolconnlimit, 'password', %(password)s, 'ours', %(ours)s,
       'settings', (SELECT coalesce(json_agg(c), '[]') FROM pg_db_role_setting s, unnest(s.setconfig) c
                    WHERE s.setrole = a.oid AND s.setdatabase = 0),
       'member_of', (SELECT coalesce(json_agg(g.rolname), '[]') FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-                    WHERE m.member = a.oid))), '{}') FROM pg_authid a),
+                    WHERE m.member = a.oid))), '{}') FROM %(roles)s a),
   'databases', (SELECT json_object_agg(d.datname, json_build_object(
       'owner', pg_get_userbyid(d.datdba),
       'acl', (SELECT coalesce(json_agg(json_build_array(coalesce(g.rolname, 'PUBLIC'), x.privilege_type)), '[]')
@@ -66,6 +76,30 @@ SELECT json_build_object(
        SELECT o.kind, g.rolname, x.privilege_type, count(*) FROM o, aclexplode(o.acl) x JOIN pg_roles g ON g.oid = x.grantee
        GROUP BY 1, 2, 3) t));
 """
+
+
+class ObjectsError(ValueError):
+    """Something is declared that cannot be had; the message says what, and why not."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts. From release 16 on, a membership says what it is good for."""
+
+    user: str = "postgres"
+    superuser: bool = True
+    release: int = 15
+
+    @property
+    def query(self) -> str:
+        """Return the question about roles and databases; passwords are for superusers only."""
+        if self.superuser:
+            return SERVER_QUERY % {"roles": "pg_authid", "password": "a.rolpassword", "ours": "true"}
+        use = "pg_has_role(a.oid, 'USAGE') AND pg_has_role(a.oid, '%s')" % ("SET" if self.release >= 16 else "MEMBER")
+        return SERVER_QUERY % {"roles": "pg_roles", "password": "NULL", "ours": use}
+
+
+SUPERUSER = Actor()
 
 
 @dataclass(frozen=True)
@@ -114,18 +148,24 @@ def database_roles(databases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return list(found.values())
 
 
-def plan_roles(wanted: Sequence[Mapping[str, Any]], passwords: Mapping[str, str], seen: Mapping[str, Mapping[str, Any]]) -> list[Statement]:
-    """Return the statements that make the roles as wanted."""
+def plan_roles(
+    wanted: Sequence[Mapping[str, Any]],
+    passwords: Mapping[str, str],
+    seen: Mapping[str, Mapping[str, Any]],
+    actor: Actor = SUPERUSER,
+    accepted: Collection[str] = (),
+) -> list[Statement]:
+    """Return the statements that make the roles as wanted. `accepted` are those that are known to have their password."""
     statements = []
     for role in wanted:
         name, now = role["name"], seen.get(role["name"])
         if now is None:
-            statements.append(Statement(f"CREATE ROLE {identifier(name)} {attributes(role, None)}"))
+            statements.append(Statement(f"CREATE ROLE {identifier(name)} {attributes(role, None, actor)}"))
             now = {"settings": [], "member_of": [], "password": None}
-        elif attributes(role, now):
-            statements.append(Statement(f"ALTER ROLE {identifier(name)} {attributes(role, now)}"))
+        elif attributes(role, now, actor):
+            statements.append(Statement(f"ALTER ROLE {identifier(name)} {attributes(role, now, actor)}"))
         password = passwords.get(name)
-        if password and not scram.matches(password, now["password"]):
+        if password and name not in accepted and not scram.matches(password, now["password"]):
             head = f"ALTER ROLE {identifier(name)} PASSWORD "
             statements.append(Statement(head + literal(scram.verifier(password)), head + "'(not shown)'"))
         settings = dict(entry.split("=", 1) for entry in now["settings"])
@@ -138,17 +178,30 @@ def plan_roles(wanted: Sequence[Mapping[str, Any]], passwords: Mapping[str, str]
     return statements
 
 
-def attributes(role: Mapping[str, Any], now: Mapping[str, Any] | None) -> str:
+def attributes(role: Mapping[str, Any], now: Mapping[str, Any] | None, actor: Actor = SUPERUSER) -> str:
     """Return the attributes that differ, or all of them for a role that is to be created."""
     words = []
     for key, word in ATTRIBUTES.items():
         value = role.get(key, key == "login")
-        if now is None or now[key] != value:
+        if key in SUPERUSERS and not actor.superuser:
+            # Only a superuser may even say the word; a new role has neither.
+            if value != (now or {key: False})[key]:
+                shall = "is to be" if value else "is, and is not to be,"
+                raise ObjectsError(f"The role {role['name']} {shall} {word}. {actor.user} is no superuser and cannot change that.")
+        elif now is None or now[key] != value:
             words.append(word if value else f"NO{word}")
     limit = role.get("connection_limit", -1)
     if (now or {"limit": -1})["limit"] != limit:
         words.append(f"CONNECTION LIMIT {limit}")
     return " ".join(words)
+
+
+def plan_memberships(wanted: Sequence[Mapping[str, Any]], seen: Mapping[str, Mapping[str, Any]], actor: Actor) -> list[Statement]:
+    """Return the statements that let the actor act for the owners of databases, which a superuser may anyway."""
+    owners = dict.fromkeys(database["owner"] for database in wanted)
+    needed = [name for name in owners if not actor.superuser and name != actor.user and not seen.get(name, {}).get("ours")]
+    options = " WITH INHERIT TRUE, SET TRUE" if actor.release >= 16 else ""
+    return [Statement(f"GRANT {identifier(name)} TO {identifier(actor.user)}{options}") for name in needed]
 
 
 def plan_databases(wanted: Sequence[Mapping[str, Any]], seen: Mapping[str, Mapping[str, Any]]) -> list[Statement]:

@@ -94,7 +94,8 @@ SELECT coalesce(string_agg(format('%s (user %s, application %s, open for %s s)',
 FROM (SELECT * FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND xact_start IS NOT NULL AND backend_type = 'client backend'
   AND (datname = current_database() OR datname IS NULL) ORDER BY xact_start LIMIT 5) s
 """
-# Unlike a table of one's own choice, this schema is the superuser's: nobody else can make a script count as done.
+# Unlike a table of one's own choice, this schema is the superuser's, or the administrator's at a provider: nobody else can make a
+# script count as done.
 SCRIPTS_TABLE = (
     "CREATE SCHEMA IF NOT EXISTS uptier",
     "CREATE TABLE IF NOT EXISTS uptier.scripts (name text PRIMARY KEY, checksum text NOT NULL, ran_at timestamptz NOT NULL DEFAULT now())",
@@ -115,6 +116,14 @@ class Settings:
     lock_timeout: float = 2
     lock_retries: int = 10
     wait_timeout: int = 600
+    # How to open a session with a database where that is not on the local socket, and the database to ask about the server.
+    connect: Callable[[str, str], Session] | None = None
+    database: str = "postgres"
+
+    def session(self, database: str) -> Session:
+        if self.connect:
+            return self.connect(database, NAME)
+        return Session(database, self.directory, self.port, self.user, NAME)
 
 
 @dataclass
@@ -152,7 +161,7 @@ class Seen:
 
 def leads(settings: Settings) -> bool:
     """Tell whether this member leads now, as the server itself says."""
-    with Session("postgres", settings.directory, settings.port, settings.user, NAME) as session:
+    with settings.session(settings.database) as session:
         return session.value("SELECT pg_is_in_recovery()") == "f"
 
 
@@ -172,6 +181,8 @@ class Worker:
             f"SET lock_timeout = '{self._milliseconds(settings.lock_timeout)}ms'",
         ):
             session.execute(statement)
+        # Nobody else may keep a statement out of the server's log.
+        self._superuser = session.value("SHOW is_superuser") == "on"
 
     # -- what is wanted ---------------------------------------------------------------------------------------------
 
@@ -243,7 +254,7 @@ class Worker:
         """Have PostgreSQL say what the wanted index would be: made on an empty copy of the table in a transaction that is taken back."""
         copy = identifier("pg_temp", root.name)
         statements = [
-            "SET LOCAL log_statement = 'none'",
+            *(["SET LOCAL log_statement = 'none'"] if self._superuser else []),
             self._path(root.schema),
             f"CREATE TEMPORARY TABLE {identifier(root.name)} (LIKE {root.quoted})",
             f"ALTER TABLE {copy} OWNER TO {identifier(root.owner)}",
@@ -412,7 +423,7 @@ class Worker:
         try:
             session.execute("BEGIN")
             session.execute('SET LOCAL search_path = "$user", public')
-            for setting in UNLOGGED:
+            for setting in UNLOGGED if self._superuser else ():
                 session.execute(f"SET LOCAL {setting}")
             if script.role:
                 session.execute(f"SET LOCAL ROLE {identifier(script.role)}")
@@ -471,7 +482,7 @@ def bring_about(
     outcome = Outcome()
     for database in dict.fromkeys(spec.database for spec in (*scripts, *indexes, *partitions)):
         try:
-            session = Session(database, settings.directory, settings.port, settings.user, NAME)
+            session = settings.session(database)
         except SqlError as error:
             if error.code != NO_DATABASE:
                 raise

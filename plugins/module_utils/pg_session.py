@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""One session with PostgreSQL through its local socket, in its own protocol (version 3).
+"""One session with PostgreSQL in its own protocol (version 3), here through its local socket; pg_remote goes over the network.
 
 psql would do for single statements. A schema change needs more: one session that holds a lock for the whole run, the error
 code of each statement, and statements of which none can hold a second one or a command of psql's own.
@@ -79,6 +79,11 @@ class Session:
             os.seteuid(me)
         return found
 
+    def _authenticate(self, kind: int, dummy: bytes) -> None:
+        """Answer what the server wants to know of who we are; 0 is that it knows."""
+        if kind:
+            raise SessionError("not_allowed", f"The server at {self._where} asks for a password. It must know this user by peer.")
+
     def __enter__(self) -> Session:
         return self
 
@@ -132,8 +137,8 @@ class Session:
                     raise self._lost() from failure
                 if failure.severity in ("FATAL", "PANIC"):
                     raise failure
-            elif kind == b"R" and struct.unpack("!i", body[:4])[0] != 0:
-                raise SessionError("not_allowed", f"The server at {self._where} asks for a password. It must know this user by peer.")
+            elif kind == b"R":
+                self._authenticate(struct.unpack("!i", body[:4])[0], body[4:])
             elif kind == b"G":  # COPY ... FROM STDIN in a script: there is nothing to copy
                 self._socket.sendall(b"f" + struct.pack("!i", 5) + b"\0")
             elif kind == b"Z":

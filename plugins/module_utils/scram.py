@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""SCRAM-SHA-256 verifiers as PostgreSQL stores them (RFC 5802, RFC 7677), so that a clear password never reaches SQL."""
+"""SCRAM-SHA-256 (RFC 5802, RFC 7677): verifiers as PostgreSQL stores them, so that a clear password never reaches SQL, and the
+client's side of a login, so that it never reaches the server either."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ import stringprep
 import unicodedata
 
 ITERATIONS = 4096
+# A server that asks for more keeps its client computing; nobody stores so many.
+MOST_ITERATIONS = 10_000_000
 STORED = re.compile(r"^SCRAM-SHA-256\$(\d+):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)$")
 PROHIBITED = (
     stringprep.in_table_c12,
@@ -54,3 +57,45 @@ def matches(password: str, stored: str | None) -> bool:
         return False
     expected = verifier(password, base64.b64decode(found.group(2)), int(found.group(1)))
     return hmac.compare_digest(expected, stored or "")
+
+
+class ScramError(Exception):
+    """The server does not follow the protocol, or does not know the password itself; the message says which."""
+
+
+class Client:
+    """One login. `first` and `final` are what the client sends, `check` looks at the server's last word."""
+
+    def __init__(self, password: str, user: str = "", nonce: str = "") -> None:
+        self._password = password
+        self._nonce = nonce or base64.b64encode(os.urandom(18)).decode()
+        # PostgreSQL takes the user from the start of the session and wants none here.
+        self._bare = f"n={user},r={self._nonce}"
+        self._proof_of_server = b""
+
+    def first(self) -> bytes:
+        return f"n,,{self._bare}".encode()
+
+    def final(self, challenge: bytes) -> bytes:
+        """Return the proof that we know the password; only who stores its verifier can check it, and it serves this login alone."""
+        given = dict(part.split("=", 1) for part in challenge.decode("ascii", "replace").split(",") if "=" in part)
+        try:
+            nonce, salt, iterations = given["r"], base64.b64decode(given["s"], validate=True), int(given["i"])
+        except (KeyError, ValueError) as error:
+            raise ScramError("the server's challenge has no nonce, salt and number of iterations") from error
+        if not nonce.startswith(self._nonce) or nonce == self._nonce or not 1 <= iterations <= MOST_ITERATIONS:
+            raise ScramError("the server's challenge does not answer ours")
+        salted = hashlib.pbkdf2_hmac("sha256", prepare(self._password), salt, iterations)
+        key = hmac.digest(salted, b"Client Key", "sha256")
+        without = f"c={base64.b64encode(b'n,,').decode()},r={nonce}"
+        told = b",".join((self._bare.encode(), challenge, without.encode()))
+        signature = hmac.digest(hashlib.sha256(key).digest(), told, "sha256")
+        self._proof_of_server = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), told, "sha256")
+        proof = bytes(one ^ other for one, other in zip(key, signature, strict=True))
+        return f"{without},p={base64.b64encode(proof).decode()}".encode()
+
+    def check(self, outcome: bytes) -> None:
+        """Refuse a server that did not prove that it stores the verifier of our password."""
+        wanted = b"v=" + base64.b64encode(self._proof_of_server)
+        if not self._proof_of_server or not hmac.compare_digest(outcome.split(b",")[0], wanted):
+            raise ScramError("the server accepted the password without knowing it; it is not the one that it says it is")

@@ -13,9 +13,12 @@ description:
     extensions to the declared state.
   - May run on every member at once. Only the member that leads at this moment acts, as the server itself says; the others
     report that they follow and change nothing.
-  - Speaks to the server through its local socket as the operating system's user O(user), with statements on standard input.
+  - Speaks to the server through its local socket as the operating system's user O(user), with statements on standard input,
+    or, with O(server), to one elsewhere over TLS, for which nothing has to be installed.
     Passwords become SCRAM verifiers before they reach SQL, so that no clear password is seen by the server, its log or
     the list of processes; a stored verifier of the same password is recognised and left alone.
+  - With O(server) the user need not be a superuser. It needs C(CREATEROLE) and C(CREATEDB), becomes a member of the roles that own
+    databases, and finds out whether a role has its password by logging in as that role.
   - Removes nothing but privileges of PUBLIC on the declared databases and their schema public.
 options:
   databases:
@@ -104,7 +107,7 @@ options:
     type: dict
     default: {}
   extensions:
-    description: Extensions to have in the database C(postgres).
+    description: Extensions to have in the database C(postgres), or that of O(server).
     type: list
     elements: str
     default: []
@@ -120,6 +123,8 @@ options:
     description: Operating system's user that the server takes for its superuser.
     type: str
     default: postgres
+extends_documentation_fragment:
+  - uptier.platform.pg_server
 attributes:
   check_mode:
     description: Reads the same catalogues and reports the same statements.
@@ -144,6 +149,17 @@ EXAMPLES = r"""
       - {name: monitor, member_of: [pg_monitor]}
     passwords: "{{ vault_postgresql_user_passwords }}"
     maintenance: {postgres: [monitor]}
+
+- name: The same at a provider
+  uptier.platform.pg_objects:
+    databases:
+      - {name: shop, owner: shop_owner, readwrite: [shop], readonly: [shop_ro]}
+    passwords: "{{ vault_postgresql_user_passwords }}"
+    server:
+      host: db.provider.example
+      user: admin
+      password: "{{ vault_postgresql_managed_password }}"
+      ca: "{{ lookup('ansible.builtin.file', inventory_dir ~ '/provider-ca.crt') }}"
 """
 
 RETURN = r"""
@@ -168,14 +184,19 @@ reason:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.pg_objects import (
     INSIDE_QUERY,
-    SERVER_QUERY,
+    SELF_QUERY,
+    Actor,
     Inside,
+    ObjectsError,
     database_roles,
     plan_access,
     plan_databases,
     plan_inside,
+    plan_memberships,
     plan_roles,
 )
+from ansible_collections.uptier.platform.plugins.module_utils.pg_remote import ARGUMENTS, Remote, RemoteServer
+from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError, SqlError
 from ansible_collections.uptier.platform.plugins.module_utils.psql import Server
 from ansible_collections.uptier.platform.plugins.module_utils.sql import literal
 
@@ -194,36 +215,34 @@ ROLE_OPTIONS = {
 }
 
 
-def main():
-    module = AnsibleModule(
-        argument_spec={
-            "databases": {"type": "list", "elements": "dict", "default": [], "options": DATABASE_OPTIONS},
-            "roles": {"type": "list", "elements": "dict", "default": [], "options": ROLE_OPTIONS},
-            "passwords": {"type": "dict", "default": {}, "no_log": True},
-            "maintenance": {"type": "dict", "default": {}},
-            "extensions": {"type": "list", "elements": "str", "default": []},
-            "psql": {"type": "path", "default": "/usr/bin/psql"},
-            "port": {"type": "int", "default": 5432},
-            "user": {"type": "str", "default": "postgres"},
-        },
-        supports_check_mode=True,
-    )
+def bring_about(module):
+    """Bring everything to what is declared, or say in check mode what would be done."""
     parameters = module.params
-    server = Server(module)
-    if server.run("postgres", "SELECT pg_is_in_recovery()").strip() != "f":
-        module.exit_json(changed=False, leads=False, statements=[], msg="This member follows; the leader acts.")
-    databases = parameters["databases"]
-    seen = server.read("postgres", SERVER_QUERY)
-    roles = plan_roles(parameters["roles"] + database_roles(databases), parameters["passwords"], seen["roles"])
+    remote = Remote(**parameters["server"]) if parameters["server"] else None
+    server = RemoteServer(remote) if remote else Server(module)
+    home = remote.database if remote else "postgres"
+    myself = server.read(home, SELF_QUERY)
+    if myself.pop("standby"):
+        return {"changed": False, "leads": False, "statements": [], "msg": "This member follows; the leader acts."}
+    actor = Actor(**myself)
+    databases, passwords = parameters["databases"], parameters["passwords"]
+    seen = server.read(home, actor.query)
+    wanted = parameters["roles"] + database_roles(databases)
+    accepted = []
+    if remote and not actor.superuser:
+        known = dict.fromkeys(role["name"] for role in wanted if role["name"] in seen["roles"] and passwords.get(role["name"]))
+        accepted = [name for name in known if remote.accepts(name, passwords[name])]
+    roles = plan_roles(wanted, passwords, seen["roles"], actor, accepted)
+    roles += plan_memberships(databases, seen["roles"], actor)
     created = plan_databases(databases, seen["databases"])
     access = plan_access(databases, parameters["maintenance"], seen["databases"])
     if not module.check_mode:
-        server.apply("postgres", roles)
-        server.apply("postgres", created, single=False)
-        server.apply("postgres", access)
+        server.apply(home, roles)
+        server.apply(home, created, single=False)
+        server.apply(home, access)
     statements = [*roles, *created, *access]
-    system = {"name": "postgres", "owner": "pg_database_owner", "readwrite": [], "readonly": [], "extensions": parameters["extensions"]}
-    for database in [system, *databases]:
+    system = {"name": home, "owner": "pg_database_owner", "readwrite": [], "readonly": [], "extensions": parameters["extensions"]}
+    for database in [system, *databases] if system["extensions"] else databases:
         fresh = database["name"] not in seen["databases"] and module.check_mode
         query = INSIDE_QUERY % {"owner": literal(database["owner"])}
         inside = Inside() if fresh else Inside.read(server.read(database["name"], query))
@@ -235,7 +254,33 @@ def main():
         statements += steps
     shown = [str(statement) for statement in statements]
     diff = {"before": "", "after": "".join(f"{text};\n" for text in shown)}
-    module.exit_json(changed=bool(shown), leads=True, statements=shown, diff=diff)
+    return {"changed": bool(shown), "leads": True, "statements": shown, "diff": diff}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "databases": {"type": "list", "elements": "dict", "default": [], "options": DATABASE_OPTIONS},
+            "roles": {"type": "list", "elements": "dict", "default": [], "options": ROLE_OPTIONS},
+            "passwords": {"type": "dict", "default": {}, "no_log": True},
+            "maintenance": {"type": "dict", "default": {}},
+            "extensions": {"type": "list", "elements": "str", "default": []},
+            "psql": {"type": "path", "default": "/usr/bin/psql"},
+            "port": {"type": "int", "default": 5432},
+            "user": {"type": "str", "default": "postgres"},
+            "server": ARGUMENTS,
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = bring_about(module)
+    except ObjectsError as error:
+        module.fail_json(msg=str(error), reason="not_a_superuser")
+    except SessionError as error:
+        module.fail_json(msg=str(error), reason=error.reason)
+    except SqlError as error:
+        module.fail_json(msg=f"PostgreSQL at {module.params['server']['host']} refused: {error}", reason="sql_failed")
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ description:
     report that they follow and change nothing. Of several runs at once, one acts in a database and the others wait for it.
   - A table or database that is not there (yet), and a plain table for which partitions are declared, are skipped with a
     notice. Other problems fail the task after everything else was done.
-  - Speaks PostgreSQL's protocol through the local socket as the operating system's user O(user). What changes a table runs with
+  - Speaks PostgreSQL's protocol through the local socket as the operating system's user O(user), or, with O(server), over TLS with a
+    server elsewhere, where the user has to be a member of the tables' owners. What changes a table runs with
     the rights of the table's owner, who also owns what is made.
 options:
   indexes:
@@ -135,7 +136,8 @@ options:
         type: str
         required: true
       sql:
-        description: The statements. It is shown nowhere.
+        description:
+          - The statements. It is shown nowhere. With O(server), where the user is no superuser, the server may write them to its log.
         type: str
         required: true
       role:
@@ -172,6 +174,8 @@ options:
     description: Operating system's user that the server takes for its superuser.
     type: str
     default: postgres
+extends_documentation_fragment:
+  - uptier.platform.pg_server
 attributes:
   check_mode:
     description:
@@ -248,6 +252,7 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.pg_remote import ARGUMENTS, Remote
 from ansible_collections.uptier.platform.plugins.module_utils.pg_schema import IndexSpec, PartitionSpec, ScriptSpec, parse_now
 from ansible_collections.uptier.platform.plugins.module_utils.pg_schema_apply import Settings, bring_about, leads
 from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError, SqlError
@@ -301,6 +306,7 @@ def main():
             "socket": {"type": "path", "default": "/run/postgresql"},
             "port": {"type": "int", "default": 5432},
             "user": {"type": "str", "default": "postgres"},
+            "server": ARGUMENTS,
         },
         supports_check_mode=True,
     )
@@ -308,6 +314,11 @@ def main():
     settings = Settings(
         given["socket"], given["port"], given["user"], given["lock_timeout"], given["lock_retries"], max(given["wait_timeout"], 1)
     )
+    where = "on this host"
+    if given["server"]:
+        remote = Remote(**given["server"])
+        settings.connect, settings.database = remote.session, remote.database
+        where = f"at {remote.label}"
     try:
         scripts = [ScriptSpec.read(entry) for entry in given["scripts"]]
         indexes = [IndexSpec.read(entry) for entry in given["indexes"]]
@@ -320,9 +331,9 @@ def main():
             module.exit_json(changed=False, leads=False, statements=[], notices=[], msg="This member follows; the leader acts.")
         outcome = bring_about(settings, now, module.check_mode, scripts, indexes, partitions)
     except SessionError as error:
-        module.fail_json(msg=f"PostgreSQL on this host: {error}", reason=error.reason)
+        module.fail_json(msg=f"PostgreSQL {where}: {error}", reason=error.reason)
     except SqlError as error:
-        module.fail_json(msg=f"PostgreSQL on this host refused: {error}", reason="sql_failed")
+        module.fail_json(msg=f"PostgreSQL {where} refused: {error}", reason="sql_failed")
     for notice in outcome.notices:
         module.warn(notice)
     diff = {"before": "", "after": "".join(f"{step};\n" for step in outcome.steps)}
