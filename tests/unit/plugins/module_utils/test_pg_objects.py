@@ -6,18 +6,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.uptier.platform.plugins.module_utils import scram
 from ansible_collections.uptier.platform.plugins.module_utils.databases import database_users, databases
 from ansible_collections.uptier.platform.plugins.module_utils.pg_objects import (
+    Actor,
     Inside,
+    ObjectsError,
+    attributes,
     database_roles,
     plan_access,
     plan_databases,
     plan_inside,
+    plan_memberships,
     plan_roles,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.sql import identifier, literal
 
+ADMIN = Actor("admin", superuser=False, release=17)
 SHOP: dict[str, Any] = {"name": "shop", "owner": "shop_owner", "readwrite": ["shop"], "readonly": ["shop_ro"], "extensions": ["pg_trgm"]}
 
 
@@ -71,6 +77,47 @@ def test_a_role_as_wanted_needs_nothing() -> None:
 def test_only_what_differs_is_altered() -> None:
     seen = {"shop": role(superuser=True, limit=5)}
     assert texts(plan_roles([{"name": "shop"}], {}, seen)) == ['ALTER ROLE "shop" NOSUPERUSER CONNECTION LIMIT -1']
+
+
+def test_who_is_no_superuser_does_not_say_what_only_a_superuser_may() -> None:
+    assert attributes({"name": "shop"}, None, ADMIN) == "LOGIN NOCREATEDB NOCREATEROLE"
+    assert attributes({"name": "shop"}, role(limit=5), ADMIN) == "CONNECTION LIMIT -1"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "now", "words"),
+    [
+        ({"name": "r", "replication": True}, None, "The role r is to be REPLICATION. admin is no superuser"),
+        ({"name": "r", "superuser": True}, role(), "is to be SUPERUSER"),
+        ({"name": "r"}, role(superuser=True), "is, and is not to be, SUPERUSER"),
+    ],
+)
+def test_what_only_a_superuser_may_is_refused(wanted: dict[str, Any], now: dict[str, Any] | None, words: str) -> None:
+    with pytest.raises(ObjectsError, match=words):
+        attributes(wanted, now, ADMIN)
+
+
+def test_a_password_that_is_known_to_be_right_is_left_alone() -> None:
+    seen = {"shop": role(), "shop_ro": role()}
+    plan = plan_roles([{"name": "shop"}, {"name": "shop_ro"}], {"shop": "s3cret", "shop_ro": "t3cret"}, seen, ADMIN, ["shop"])
+    assert [str(statement) for statement in plan] == ["ALTER ROLE \"shop_ro\" PASSWORD '(not shown)'"]
+
+
+def test_who_is_no_superuser_becomes_a_member_of_the_owners() -> None:
+    assert texts(plan_memberships([SHOP, SHOP], {}, ADMIN)) == ['GRANT "shop_owner" TO "admin" WITH INHERIT TRUE, SET TRUE']
+    before = Actor("admin", superuser=False, release=15)
+    assert texts(plan_memberships([SHOP], {"shop_owner": {"ours": False}}, before)) == ['GRANT "shop_owner" TO "admin"']
+    assert plan_memberships([SHOP], {"shop_owner": {"ours": True}}, ADMIN) == []
+    assert plan_memberships([{**SHOP, "owner": "admin"}], {}, ADMIN) == []
+    assert plan_memberships([SHOP], {}, Actor()) == []
+
+
+def test_only_a_superuser_asks_for_passwords() -> None:
+    assert "pg_authid" in Actor().query
+    assert "pg_authid" not in ADMIN.query
+    assert "rolpassword" not in ADMIN.query
+    assert "'SET'" in ADMIN.query
+    assert "'SET'" not in Actor("admin", False, 15).query
 
 
 def test_a_database_is_created_once() -> None:
