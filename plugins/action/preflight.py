@@ -27,6 +27,14 @@ def load(path: Path) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
 
 
+def read(path: Any) -> str | None:
+    """Return what a file on the controller holds; None where that cannot be read."""
+    try:
+        return Path(str(path)).read_text(encoding="utf-8") if path else None
+    except (OSError, ValueError):
+        return None
+
+
 @lru_cache(maxsize=1)
 def catalogue() -> tuple[frozenset[str], tuple[str, ...]]:
     """Return the names of all variables that roles take, and the prefixes of their names."""
@@ -84,6 +92,8 @@ class ActionModule(ActionBase):
         data = ROLES / "platform" / "vars"
         applications = values.get("platform_applications")
         usable = isinstance(applications, list) and all(isinstance(item, Mapping) for item in applications)
+        managed = values.get("platform_managed_postgresql")
+        managed = managed if isinstance(managed, Mapping) else {}
         return preflight.Context(
             tier=str(values.get("platform_tier")),
             tiers=load(data / "tiers.yml")["platform_tiers"],
@@ -99,6 +109,8 @@ class ActionModule(ActionBase):
             secrets=load(data / "secrets.yml")["platform_secrets"],
             probes={host: hostvars[host].get(PROBE, {}) for host in groups["all"]},
             invalid=invalid,
+            managed=managed,
+            managed_ca=read(managed.get("ca")),
         )
 
     def _validate(self, options: dict[str, Any], variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -26,6 +26,7 @@ def scrape_jobs(
     external: list[dict[str, Any]] | None = None,
     prober: str = "127.0.0.1:9115",
     domain: str = "internal",
+    managed_postgresql: str = "",
 ) -> list[dict[str, Any]]:
     """Derive every scrape job from the inventory; jobs without targets are left out."""
     try:
@@ -45,6 +46,7 @@ def scrape_jobs(
     jobs = [
         scrape.node_job(everyone, groups_of),
         *scrape.host_jobs(members_of, left_out or []),
+        scrape.managed_postgres_job(members_of["monitoring"], managed_postgresql),
         scrape.redis_job(everyone, redis_nodes or []),
         applied,
         scrape.service_probes(members_of["gateway"], virtual_address, applications, prober),

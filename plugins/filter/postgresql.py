@@ -10,6 +10,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible_collections.uptier.platform.plugins.module_utils import databases, postgresql_tuning
 
+MANAGED = sorted(databases.managed({"host": "any"}))
+
 
 def postgresql_settings(
     memory_mb: float,
@@ -47,6 +49,13 @@ def patroni_members(members: Sequence[Mapping[str, Any]], api_port: int = 8008, 
     return found
 
 
+def managed_postgresql(managed: Mapping[str, Any], key: str, otherwise: Any = "") -> Any:
+    """Return one property of the PostgreSQL server that a provider runs, or `otherwise` where the platform has its own."""
+    if key not in MANAGED:
+        raise AnsibleFilterError(f"A managed PostgreSQL has no {key!r}: it has {', '.join(MANAGED)}.")
+    return databases.managed(managed).get(key, otherwise)
+
+
 class FilterModule:
     """Filters of uptier.platform for PostgreSQL."""
 
@@ -56,6 +65,7 @@ class FilterModule:
             "postgresql_connections": postgresql_connections,
             "postgresql_parameters": postgresql_tuning.split_parameters,
             "patroni_members": patroni_members,
+            "managed_postgresql": managed_postgresql,
             "databases": databases.databases,
             "database_users": databases.database_users,
         }

@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Databases and their users, as applications imply them. Pure functions."""
+"""Databases and their users, as applications imply them, and where a provider runs the server. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+# The provider's authority on a host, and those that Debian trusts.
+AUTHORITY = "/etc/uptier/managed-postgresql/ca.crt"
+DEBIANS_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+
+
+def managed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all about the server that a provider runs, with what was left out filled in; nothing where there is none."""
+    if not given:
+        return {}
+    found = {"host": "", "port": 5432, "ca": "", "admin_user": "", "admin_database": "postgres"}
+    found.update({key: value for key, value in given.items() if value not in (None, "")})
+    found = {"replica_host": found["host"], "replica_port": found["port"], **found}
+    return {**found, "ca_file": AUTHORITY if found["ca"] else DEBIANS_AUTHORITIES}
 
 
 def databases(applications: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

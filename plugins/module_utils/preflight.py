@@ -15,6 +15,7 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils import secrets
 from ansible_collections.uptier.platform.plugins.module_utils.application import DATABASE_CONNECTIONS, ApplicationError, pools
+from ansible_collections.uptier.platform.plugins.module_utils.databases import database_users, databases
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql_tuning import RESERVED_CONNECTIONS
 from ansible_collections.uptier.platform.plugins.module_utils.topology import TopologyError, address_of
 
@@ -31,6 +32,9 @@ LEAST = {
     "monitoring": "monitoring_min",
     "backup": "backup_min",
 }
+# What a platform need not have where a provider runs PostgreSQL.
+PROVIDED = ("postgresql", "etcd", "backup")
+MANAGED_PASSWORD = "vault_postgresql_managed_password"
 MOST = {"app": "app_max", "postgresql": "postgresql_max"}
 # Whose memory share counts on hosts of which group.
 SHARES = {"postgresql": "postgresql", "redis": "redis", "app": "app", "prometheus": "monitoring", "loki": "monitoring"}
@@ -106,6 +110,8 @@ class Context:
     secrets: Sequence[Mapping[str, Any]] = ()
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     invalid: Sequence[str] = ()  # messages of the argument specification
+    managed: Mapping[str, Any] = field(default_factory=dict)  # a provider's PostgreSQL
+    managed_ca: str | None = None  # what its file on the controller holds; None where it cannot be read
 
     @property
     def profile(self) -> Mapping[str, Any]:
@@ -183,6 +189,8 @@ def check_variables(context: Context) -> list[Problem]:
 def check_sizes(context: Context) -> list[Problem]:
     problems = []
     for group, key in LEAST.items():
+        if context.managed and group in PROVIDED:
+            continue
         least, count = context.profile.get(key, 0), len(context.hosts(group))
         if count < least:
             seen = f"has {count} {'host' if count == 1 else 'hosts'}, the tier {context.tier} needs at least {least}"
@@ -275,7 +283,7 @@ def check_connections(context: Context) -> list[Problem]:
     """Follow the connections from the processes through the pools to the server; at each step there must be enough."""
     hosts, servers = context.hosts("app"), context.hosts("postgresql")
     applications = [item for item in context.applications if item.get("database")]
-    if not hosts or not servers or not applications or not context.profile:
+    if not hosts or not (servers or context.managed) or not applications or not context.profile:
         return []
     try:
         taken = {host: sum(pool_sizes(context, host)) for host in hosts}
@@ -316,7 +324,7 @@ def check_secrets(context: Context) -> list[Problem]:
     problems, missing = [], []
     strangers: set[str] = set()
     for secret in secrets.wanted(context.secrets, context.applications):
-        hosts = context.hosts(secret.needed_by)
+        hosts = context.hosts(secret.needed_by) or (context.hosts("app") if context.managed and secret.managed else [])
         if not hosts:
             continue
         variables = context.hostvars[hosts[0]]
@@ -328,13 +336,67 @@ def check_secrets(context: Context) -> list[Problem]:
             fix = "Remove it from the vault file and run playbooks/create_secrets.yml, which makes a strong one."
             problems.append(Problem(f"secret {secret.label}", defect, fix))
     if missing:
-        strangers -= {entry["name"] for entry in context.secrets}
+        strangers -= {MANAGED_PASSWORD, *(entry["name"] for entry in context.secrets)}
         matches = {name: difflib.get_close_matches(name, sorted(strangers), n=1, cutoff=0.8) for name in {item.name for item in missing}}
         meant = "".join(f"{found[0]} is set: did you mean {name}? " for name, found in sorted(matches.items()) if found)
         where = f"{'secret' if len(missing) == 1 else 'secrets'} {listed(secret.label for secret in missing)}"
         seen = "is missing" if len(missing) == 1 else "are missing"
         problems.append(Problem(where, seen, f"{meant}Run playbooks/create_secrets.yml, which makes what is missing."))
     return problems
+
+
+def check_managed(context: Context) -> list[Problem]:
+    """Look at the description of a server that a provider runs, as far as that can be done without asking it."""
+    given, problems = context.managed, []
+    if not given:
+        return []
+    name = "platform_managed_postgresql"
+    for group, why in (("postgresql", "and a platform has one PostgreSQL only"), ("backup", "and the provider makes its backups")):
+        hosts = context.hosts(group)
+        if hosts:
+            seen = f"has {'a host' if len(hosts) == 1 else 'hosts'} ({listed(hosts)}) while {name} is set, {why}"
+            problems.append(Problem(f"group {group}", seen, f"Take the hosts out of the group, or remove {name}."))
+    for key, what in (
+        ("host", "Set it to the name of the provider's server, as its certificate has it."),
+        ("admin_user", "Set it to the user with CREATEROLE and CREATEDB that the provider gave you."),
+    ):
+        if not given.get(key):
+            problems.append(Problem(f"variable {name}.{key}", "is not set", what))
+    for key in ("host", "replica_host"):
+        text = str(given.get(key) or "")
+        if re.search(r"[/@:\s]", text):
+            # It may hold the password, so it is not shown.
+            fix = "Give the name of the host alone; port, user and database have keys of their own, the password is in the vault file."
+            problems.append(Problem(f"variable {name}.{key}", "is no name of a host but a URL or a line of settings", fix))
+    for key in ("port", "replica_port"):
+        port = given.get(key)
+        if isinstance(port, int) and not 1 <= port <= 65535:
+            problems.append(Problem(f"variable {name}.{key}", f"is {port}, which is no port", "Correct it; 5432 is the usual one."))
+    problems += check_managed_authority(given, context.managed_ca)
+    user = given.get("admin_user")
+    if user and user in [*database_users(databases(context.applications)), "monitor"]:
+        seen = f"is {user}, which is the name of a user that the platform makes for itself"
+        problems.append(Problem(f"variable {name}.admin_user", seen, "Use another user as the administrator, or rename the application."))
+    hosts = context.hosts("app") or context.hosts("all")
+    password = str(context.hostvars[hosts[0]].get(MANAGED_PASSWORD) or "").strip() if hosts else ""
+    if not password:
+        fix = f"Put the password of {user or 'the administrator'} at the provider into the vault file (ansible-vault edit) under this name."
+        problems.append(Problem(f"secret {MANAGED_PASSWORD}", "is missing, and cannot be made up", fix))
+    return problems
+
+
+def check_managed_authority(given: Mapping[str, Any], text: str | None) -> list[Problem]:
+    path, where = given.get("ca"), "variable platform_managed_postgresql.ca"
+    if not path:
+        return []
+    if not str(path).startswith("/"):
+        fix = "Write it with its directory, for example \"{{ inventory_dir }}/provider-ca.crt\"."
+        return [Problem(where, f"is {path}, which is no absolute path", fix)]
+    if text is None:
+        return [Problem(where, f"names {path}, which cannot be read on the controller", "Put the file there that the provider offers.")]
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        return [Problem(where, f"names {path}, which holds no certificate in PEM form", "Put the file there that the provider offers.")]
+    return []
 
 
 def check_services(context: Context) -> list[Problem]:
@@ -356,6 +418,8 @@ def listeners(context: Context, host: str) -> list[tuple[int, str, str]]:
         if host in context.hosts(group):
             chosen = context.hostvars[host].get(variable, port) if variable else port
             found.append((int(chosen), who, where))
+    if context.managed and host in context.hosts("monitoring")[:1]:
+        found.append((number(context, host, "exporters_postgres_port", 9187), "the PostgreSQL exporter", EVERYWHERE))
     if host in context.hosts("app"):
         for application in context.applications:
             for service in application.get("services") or ():
@@ -421,6 +485,7 @@ CHECKS = (
     check_variables,
     check_addresses,
     check_sizes,
+    check_managed,
     check_users,
     check_etcd,
     check_releases,

@@ -69,6 +69,15 @@ def host_jobs(members_of: Mapping[str, list[Member]], left_out: Iterable[str] = 
     return jobs
 
 
+def managed_postgres_job(monitors: Iterable[Member], host: str) -> Job:
+    """A provider's server, under its own name, by the exporter of the first monitoring host."""
+    first = next(iter(monitors), None)
+    port = HOST_JOBS["postgres"][1]
+    if first is None or not host:
+        return _job("postgres", [])
+    return _job("postgres", [{"address": f"{first['fqdn']}:{port}", "labels": {"instance": host}}])
+
+
 def redis_job(members: Iterable[Member], nodes: Iterable[Mapping[str, Any]]) -> Job:
     """redis_exporter is asked once for each process on its host."""
     by_name = {member["name"]: member for member in members}

@@ -30,6 +30,7 @@ class Secret:
     needed_by: str
     length: int
     least: int
+    managed: bool = False
 
     @property
     def label(self) -> str:
@@ -55,7 +56,8 @@ def wanted(declared: Iterable[Mapping[str, Any]], applications: Iterable[Mapping
     for entry in declared:
         keys: list[str | None] = [None] if "per" not in entry else list(users_of(applications, entry["per"]))
         least = entry.get("least", SHORTEST)
-        found.extend(Secret(entry["name"], key, entry["needed_by"], entry["length"], least) for key in keys)
+        managed = entry.get("managed", False)
+        found.extend(Secret(entry["name"], key, entry["needed_by"], entry["length"], least, managed) for key in keys)
     return found
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "roles" / "prometheus" / "files" / "rules"
 DASHBOARDS = ROOT / "roles" / "grafana" / "files" / "dashboards"
 CASES = ROOT / "tests" / "unit" / "alerts" / "cases.yml"
-CONDITIONS = ("clock", "synchronous", "redis_replicas")
+CONDITIONS = ("clock", "patroni", "synchronous", "redis_replicas")
 
 
 def _planner() -> Any:

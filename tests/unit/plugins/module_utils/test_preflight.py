@@ -439,3 +439,107 @@ def test_without_a_database_connections_do_not_matter():
     found.applications[0]["database"] = False
     found.hostvars["db1"]["postgresql_max_connections"] = 1
     assert p.check_connections(found) == []
+
+
+# -- a provider's PostgreSQL -----------------------------------------------------------------------------------------
+
+MANAGED = {"host": "db.provider.example", "admin_user": "admin"}
+
+
+def provided(*, secret=STRONG, **changes):
+    """The platform of `context` whose PostgreSQL is a provider's."""
+    found = context(managed={**MANAGED, **changes})
+    for group in ("postgresql", "etcd", "backup"):
+        found.groups[group] = []
+    found.groups["all"] = [host for host in HOSTS if host not in ("db1", "db2")]
+    for host in HOSTS:
+        found.hostvars[host]["vault_postgresql_managed_password"] = secret
+    return found
+
+
+def test_a_provider_spares_the_hosts_of_the_database():
+    assert p.problems_of(provided()) == []
+    assert "group postgresql has 0 hosts" in text(context(groups={**GROUPS, "postgresql": [], "all": HOSTS}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "where_and_seen", "fix"),
+    [
+        (
+            {"host": ""},
+            "variable platform_managed_postgresql.host is not set",
+            "Set it to the name of the provider's server, as its certificate has it.",
+        ),
+        (
+            {"admin_user": None},
+            "variable platform_managed_postgresql.admin_user is not set",
+            "Set it to the user with CREATEROLE and CREATEDB that the provider gave you.",
+        ),
+        (
+            {"host": "postgresql://admin:s3cret@db.provider.example:5432/postgres"},
+            "variable platform_managed_postgresql.host is no name of a host but a URL or a line of settings",
+            "Give the name of the host alone; port, user and database have keys of their own, the password is in the vault file.",
+        ),
+        ({"port": 543200}, "variable platform_managed_postgresql.port is 543200, which is no port", "Correct it; 5432 is the usual one."),
+        (
+            {"admin_user": "shop_owner"},
+            "variable platform_managed_postgresql.admin_user is shop_owner, which is the name of a user that the platform makes for itself",
+            "Use another user as the administrator, or rename the application.",
+        ),
+        (
+            {"secret": " "},
+            "secret vault_postgresql_managed_password is missing, and cannot be made up",
+            "Put the password of admin at the provider into the vault file (ansible-vault edit) under this name.",
+        ),
+        (
+            {"ca": "provider.crt"},
+            "variable platform_managed_postgresql.ca is provider.crt, which is no absolute path",
+            'Write it with its directory, for example "{{ inventory_dir }}/provider-ca.crt".',
+        ),
+        (
+            {"ca": "/nowhere/ca.crt"},
+            "variable platform_managed_postgresql.ca names /nowhere/ca.crt, which cannot be read on the controller",
+            "Put the file there that the provider offers.",
+        ),
+    ],
+)
+def test_a_providers_server_that_is_described_badly(changes, where_and_seen, fix):
+    assert text(provided(**changes)) == one(where_and_seen, fix)
+
+
+def test_an_authority_that_is_none():
+    found = provided(ca="/tmp/ca.crt")
+    found.managed_ca = "<html>log in first</html>"
+    assert "names /tmp/ca.crt, which holds no certificate in PEM form." in text(found)
+    found.managed_ca = "-----BEGIN CERTIFICATE-----\n..."
+    assert p.problems_of(found) == []
+
+
+@pytest.mark.parametrize(
+    ("group", "host", "words"),
+    [
+        ("postgresql", "gw1", "has a host (gw1) while platform_managed_postgresql is set, and a platform has one PostgreSQL only"),
+        ("backup", "mon1", "has a host (mon1) while platform_managed_postgresql is set, and the provider makes its backups"),
+    ],
+)
+def test_a_provider_and_hosts_of_ones_own(group, host, words):
+    found = provided()
+    found.groups[group] = [host]
+    assert text(found) == one(f"group {group} {words}", "Take the hosts out of the group, or remove platform_managed_postgresql.")
+
+
+def test_users_of_a_providers_databases_need_their_passwords():
+    found = provided()
+    found.secrets = yaml.safe_load((DATA / "secrets.yml").read_text(encoding="utf-8"))["platform_secrets"]
+    missing = text(found)
+    assert "vault_postgresql_user_passwords.shop_owner" in missing
+    assert "vault_postgresql_monitor_password" in missing
+    assert "vault_postgresql_superuser_password" not in missing
+    assert "did you mean" not in missing
+
+
+def test_the_exporter_of_a_providers_server_has_its_port():
+    found = provided()
+    found.applications[0]["services"][0]["port"] = 9187
+    found.groups["app"].append("mon1")
+    assert "port 9187 is wanted by the PostgreSQL exporter and by service shop.web on mon1" in text(found)
