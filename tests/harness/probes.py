@@ -31,7 +31,7 @@ class Probe:
         options = " ".join(f"-p {item}" for item in properties)
         self.host, self.limit = host, seconds + 90
         # What stands in a pipe that nobody reads yet is lost when the client ends: Docker keeps 64 KiB of it.
-        self.output = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self.output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the probe
         self.process = platform.background(host, f"systemd-run --quiet --pipe --wait {options} node /run/{script}", self.output)
 
     def result(self) -> dict[str, Any]:
