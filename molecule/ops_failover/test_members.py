@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,19 @@ def test_a_third_host_joins(platform: Platform, wider: Platform) -> None:
     assert missing_rows(platform, seen["acknowledged"]) == []
     # The repository is on another host, so the leader was spared.
     assert "replica has been created using pgbackrest" in wider.output(NEW, "journalctl -u patroni --no-pager")
+
+
+def test_replicas_answer_reads(wider: Platform) -> None:
+    leader = str(wider.leader())
+    run = wider.playbook("measure_postgresql_reads", "-e", "pg_reads_seconds=5")
+    said = " ".join(run.output.split())
+    assert run.status == 0, run.output[-3000:]
+    reads = {host: int(count) for host, count in re.findall(r"(db[0-9]) answered ([0-9]+) reads a second; 100 are asked for", said)}
+    print(f"reads a second: {reads}")
+    assert set(reads) == set(wider.group("postgresql")) - {leader}
+    asked = wider.playbook("measure_postgresql_reads", "-e", "pg_reads_seconds=1", "-e", "pg_reads_minimum=1000000000")
+    assert asked.status != 0
+    assert "reads a second through 3 application hosts; 1000000000 are asked for." in " ".join(asked.output.split())
 
 
 def test_minor_upgrade(wider: Platform) -> None:

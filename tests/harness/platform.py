@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 RECAP = re.compile(
@@ -123,10 +123,10 @@ class Platform:
         command = ["docker", "exec", "-i", self.container(host), "sh", "-c", f"cat > {shlex.quote(path)}"]
         subprocess.run(command, input=text, text=True, check=True, timeout=30)
 
-    def background(self, host: str, command: str) -> subprocess.Popen[str]:
+    def background(self, host: str, command: str, stdout: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["docker", "exec", self.container(host), "sh", "-c", command],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=stdout, stderr=subprocess.PIPE, text=True,
         )
 
     def playbook(self, name: str | None = None, *arguments: str, inventory: Path | None = None, timeout: float = 1500) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from typing import Any
 
 from .platform import ROOT, Platform
@@ -29,14 +30,18 @@ class Probe:
         ]
         options = " ".join(f"-p {item}" for item in properties)
         self.host, self.limit = host, seconds + 90
-        self.process = platform.background(host, f"systemd-run --quiet --pipe --wait {options} node /run/{script}")
+        # What stands in a pipe that nobody reads yet is lost when the client ends: Docker keeps 64 KiB of it.
+        self.output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the probe
+        self.process = platform.background(host, f"systemd-run --quiet --pipe --wait {options} node /run/{script}", self.output)
 
     def result(self) -> dict[str, Any]:
         try:
-            out, err = self.process.communicate(timeout=self.limit)
+            err = self.process.communicate(timeout=self.limit)[1]
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+        self.output.seek(0)
+        out = self.output.read()
         lines = [line for line in out.splitlines() if line.startswith("{")]
         assert lines, f"the probe on {self.host} printed nothing: {out}{err}"
         return json.loads(lines[-1])
