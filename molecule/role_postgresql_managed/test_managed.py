@@ -76,6 +76,20 @@ def test_indexes_and_partitions_are_there(lab, name):
     assert provider(lab, name, owners, "shop") == "shop_owner"
 
 
+@CLIENTS
+def test_the_timer_looks_after_partitions_and_reports(lab, name):
+    host = lab.host(name)
+    assert host.run("systemctl is-active postgresql-managed-partitions.timer").stdout.strip() == "active"
+    done = host.run("systemctl start postgresql-managed-partitions")
+    assert done.rc == 0, host.run("journalctl -u postgresql-managed-partitions -n 20 --no-pager").stdout
+    metrics = host.check_output("cat /var/lib/prometheus/node-exporter/postgresql_managed_partitions.prom")
+    assert "pg_partitions_run_success 1\n" in metrics
+    assert 'pg_partitions_ahead{database="shop",table="public.events"} 2\n' in metrics
+    config = host.file("/etc/uptier/managed-postgresql/partitions.json")
+    assert (config.mode, config.user) == (0o600, "root")
+    assert OTHERS[0] not in config.content_string, "the administrator's password has no business on a host"
+
+
 @SERVERS
 def test_no_password_reached_the_server(lab, name):
     log = lab.host(name).check_output("cat /var/log/postgresql/*main.log")

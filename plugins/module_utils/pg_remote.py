@@ -13,11 +13,13 @@ import ssl
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.pg_objects import Statement
 from ansible_collections.uptier.platform.plugins.module_utils.pg_session import Session, SessionError, SqlError
 from ansible_collections.uptier.platform.plugins.module_utils.scram import Client, ScramError
+
+if TYPE_CHECKING:  # the timer for partitions has this module, and not that one
+    from ansible_collections.uptier.platform.plugins.module_utils.pg_objects import Statement
 
 TLS_REQUEST = struct.pack("!ii", 8, 80877103)
 MECHANISM = "SCRAM-SHA-256"

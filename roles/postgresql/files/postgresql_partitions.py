@@ -4,8 +4,11 @@
 postgresql_partitions.py CONFIG [--check] [--now DATE]
 
 CONFIG is JSON: {"server": {"directory", "port", "user", "lock_timeout", ...}, "partitions": [{"database", "table", "interval", ...}],
-"metrics": path of a file for node_exporter}. The member that leads acts; a member that follows only looks, so that the metrics of
-all say the same. Ends with 1 when something could not be done. The role installs the planner beside this file.
+"metrics": path of a file for node_exporter}. For a server elsewhere also "remote": {"host", "port", "ca": path of the authority,
+"owners": who owns which database, "passwords": those of the owners}; the owner of a database looks after its partitions.
+
+The member that leads acts; a member that follows only looks, so that the metrics of all say the same. Ends with 1 when something could
+not be done. The role installs the planner beside this file.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.pg_schema import PartitionSpec, parse_now
 from ansible_collections.uptier.platform.plugins.module_utils.pg_schema_apply import Outcome, Settings, State, bring_about, leads
-from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError, SqlError
+from ansible_collections.uptier.platform.plugins.module_utils.pg_session import Session, SessionError, SqlError
 
 TEXTS = {
     "pg_partitions_run_success": "Whether the last look after partitions came to its end without a problem.",
@@ -91,6 +95,23 @@ def write(path: Path, tables: dict[tuple[str, str], float] | None, problems: int
     os.replace(temporary, path)
 
 
+def settings_of(config: dict[str, Any]) -> Settings:
+    """Return how the server is reached: through its socket, or over the network as the owner of each database."""
+    settings, remote = Settings(**config["server"]), config.get("remote")
+    if remote and config["partitions"]:
+        # Only where it is needed: beside a server of our own, this module is not installed.
+        from ansible_collections.uptier.platform.plugins.module_utils.pg_remote import Remote
+
+        authority = Path(remote["ca"]).read_text(encoding="utf-8")
+
+        def connect(database: str, name: str) -> Session:
+            owner = remote["owners"][database]
+            return Remote(remote["host"], owner, remote["passwords"][owner], remote["port"], ca=authority).session(database, name)
+
+        settings.connect, settings.database = connect, config["partitions"][0]["database"]
+    return settings
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Partitions ahead and retention, as the configuration declares them.")
     parser.add_argument("config", type=Path)
@@ -100,11 +121,11 @@ def main(arguments: list[str]) -> int:
     config = json.loads(given.config.read_text(encoding="utf-8"))
     states: list[State] | None = []
     try:
-        settings, now = Settings(**config["server"]), parse_now(given.now)
+        settings, now = settings_of(config), parse_now(given.now)
         wanted = [PartitionSpec.read(entry) for entry in config["partitions"]]
         leader = bool(wanted) and leads(settings)  # nothing declared: a server that is down is no concern of ours
         outcome = bring_about(settings, now, given.check or not leader, partitions=wanted, states=states)
-    except (SessionError, SqlError, ValueError) as error:
+    except (SessionError, SqlError, OSError, ValueError) as error:
         outcome, leader, states = Outcome(problems=[(getattr(error, "reason", "failed"), str(error))]), True, None
     for step in outcome.steps if leader else ():
         print(("would: " if given.check else "done: ") + step)

@@ -14,6 +14,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.pg_remote import Remote
 from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError, SqlError
@@ -32,6 +34,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+ROLES = Path(__file__).resolve().parents[4] / "roles"
 PROGRAMS = [
     *(Path(entry) for entry in os.environ.get("UPTIER_POSTGRESQL", "").split(":") if entry),
     *Path("/usr/lib/postgresql").glob("*/bin"),
@@ -341,6 +344,47 @@ def test_schema_is_brought_about_with_the_owners_rights(run: Callable[..., dict[
     valid = "SELECT count(*) FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indisvalid AND relnamespace = 'public'::regnamespace"
     assert provider.asks(valid, database="shop") == "4"  # two declared ones, and the parts of two partitions
     assert provider.asks("SELECT count(*) FROM orders_2025_11", "shop_ro", "shop") == "0"
+
+
+def test_the_timer_looks_after_partitions_as_the_owner(run: Callable[..., dict[str, Any]], provider: Provider, tmp_path: Path) -> None:
+    """The program as the role puts it on a host, which has no collection."""
+    objects(run)
+    with replace(provider.remote, user="shop_owner", password=PASSWORDS["shop_owner"]).session("shop") as owner:
+        owner.execute("CREATE TABLE orders (id int, at date NOT NULL) PARTITION BY RANGE (at)")
+    role = ROLES / "postgresql_managed"
+    variables = yaml.safe_load((role / "vars" / "main.yml").read_text(encoding="utf-8"))
+    for source in variables["__postgresql_managed_sources"]:
+        path = Path(source.replace("{{ role_path }}", str(role)))
+        text = path.read_text(encoding="utf-8").replace(variables["__postgresql_managed_package"], "")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    (tmp_path / "ca.crt").write_text(provider.remote.ca, encoding="utf-8")
+    config: dict[str, Any] = {
+        "server": {},
+        "remote": {
+            "host": "localhost", "port": provider.remote.port, "ca": str(tmp_path / "ca.crt"),
+            "owners": {"shop": "shop_owner"}, "passwords": {"shop_owner": PASSWORDS["shop_owner"]},
+        },
+        "partitions": [{"database": "shop", "table": "orders", "interval": "month", "premake": 1}],
+        "metrics": str(tmp_path / "p.prom"),
+    }  # fmt: skip
+
+    def timer() -> subprocess.CompletedProcess[str]:
+        (tmp_path / "c.json").write_text(json.dumps(config), encoding="utf-8")
+        command = [sys.executable, "-B", str(tmp_path / "postgresql_partitions.py"), str(tmp_path / "c.json"), "--now", "2031-10-20"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env={}, cwd="/", timeout=60)
+
+    done = timer()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert provider.asks("SELECT count(*) FROM orders_2031_11", "shop_ro", "shop") == "0"
+    assert timer().stdout == ""
+    assert 'pg_partitions_ahead{database="shop",table="public.orders"} 1' in (tmp_path / "p.prom").read_text(encoding="utf-8")
+    config["remote"]["passwords"]["shop_owner"] = "not-the-one"
+    done = timer()
+    assert done.returncode == 1
+    assert "wrong_password: localhost:" in done.stderr
+    config["remote"]["ca"] = str(tmp_path / "gone.crt")
+    assert "gone.crt" in timer().stderr
+    assert "pg_partitions_run_success 0" in (tmp_path / "p.prom").read_text(encoding="utf-8")
 
 
 def test_a_server_that_cannot_be_reached_fails_the_task(run: Callable[..., dict[str, Any]]) -> None:
