@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.pg_session import Session, SessionError, SqlError
-from ansible_collections.uptier.platform.plugins.module_utils.scram import Client, ScramError
+from ansible_collections.uptier.platform.plugins.module_utils.scram import IMPOSTOR, Client, ScramError
 
 if TYPE_CHECKING:  # the timer for partitions has this module, and not that one
     from ansible_collections.uptier.platform.plugins.module_utils.pg_objects import Statement
@@ -168,6 +168,8 @@ class RemoteSession(Session):
 
     def _authenticate(self, kind: int, more: bytes) -> None:
         if kind == ACCEPTED:
+            if self._login.open:
+                raise ScramError(IMPOSTOR)
             self._accepted = True
         elif kind == SASL and MECHANISM in more.decode("ascii", "replace").split("\0"):
             first = self._login.first()

@@ -59,6 +59,9 @@ def matches(password: str, stored: str | None) -> bool:
     return hmac.compare_digest(expected, stored or "")
 
 
+IMPOSTOR = "the server accepted the password without knowing it; it is not the one that it says it is"
+
+
 class ScramError(Exception):
     """The server does not follow the protocol, or does not know the password itself; the message says which."""
 
@@ -72,6 +75,12 @@ class Client:
         # PostgreSQL takes the user from the start of the session and wants none here.
         self._bare = f"n={user},r={self._nonce}"
         self._proof_of_server = b""
+        self.checked = False
+
+    @property
+    def open(self) -> bool:
+        """Tell whether we proved ourselves to a server that has not proved itself yet."""
+        return bool(self._proof_of_server) and not self.checked
 
     def first(self) -> bytes:
         return f"n,,{self._bare}".encode()
@@ -98,4 +107,5 @@ class Client:
         """Refuse a server that did not prove that it stores the verifier of our password."""
         wanted = b"v=" + base64.b64encode(self._proof_of_server)
         if not self._proof_of_server or not hmac.compare_digest(outcome.split(b",")[0], wanted):
-            raise ScramError("the server accepted the password without knowing it; it is not the one that it says it is")
+            raise ScramError(IMPOSTOR)
+        self.checked = True

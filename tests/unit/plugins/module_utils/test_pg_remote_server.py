@@ -13,6 +13,8 @@ import os
 import pwd
 import shutil
 import socket
+import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -222,6 +224,41 @@ def test_a_server_without_tls_hears_no_password(answer: bytes, words: str) -> No
         thread.join(10)
     assert caught.value.reason == "no_tls"
     assert len(b"".join(heard)) == 8
+
+
+def test_a_server_that_accepts_before_it_has_proved_itself_is_refused(tmp_path: Path) -> None:
+    """It has a certificate of the right authority, and no idea of the password."""
+    ca, signer = authority("provider")
+    key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "both.pem").write_text(pem(certificate("localhost", key, ca.subject, signer)) + pem(key), encoding="ascii")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+
+    def says(kind: int, body: bytes = b"") -> bytes:
+        return b"R" + struct.pack("!ii", len(body) + 8, kind) + body
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, dummy = listener.accept()
+            with contextlib.suppress(OSError):
+                connection.recv(8)
+                connection.sendall(b"S")
+                with context.wrap_socket(connection, server_side=True) as secured:
+                    secured.recv(1000)
+                    secured.sendall(says(10, b"SCRAM-SHA-256\0\0"))
+                    nonce = secured.recv(1000).partition(b"r=")[2]
+                    secured.sendall(says(11, b"r=" + nonce + b"more,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"))
+                    secured.recv(1000)
+                    secured.sendall(says(0))
+                    secured.recv(1000)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(SessionError, match="accepted the password without knowing it") as caught:
+            Remote("localhost", "admin", PASSWORD, listener.getsockname()[1], ca=pem(ca)).session()
+        thread.join(10)
+    assert caught.value.reason == "not_the_server"
 
 
 def test_a_password_is_recognised_also_where_its_user_may_not_enter(provider: Provider) -> None:

@@ -68,7 +68,9 @@ def test_a_login_is_that_of_the_standard() -> None:
     login = client()
     assert login.first() == b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO"
     assert login.final(CHALLENGE) == b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0," + PROOF
+    assert login.open
     login.check(OUTCOME)
+    assert not login.open
 
 
 def test_nonces_differ() -> None:
@@ -81,6 +83,7 @@ def test_a_server_that_does_not_know_the_password_is_refused(outcome: bytes) -> 
     login.final(CHALLENGE)
     with pytest.raises(ScramError, match="without knowing it"):
         login.check(outcome)
+    assert login.open
 
 
 def test_a_server_that_skips_the_challenge_is_refused() -> None:
