@@ -45,5 +45,3 @@ options:
         type: int
         default: 10
 """
-
-    REQUIRED = DOCUMENTATION.replace("    type: dict\n", "    type: dict\n    required: true\n", 1)

@@ -14,6 +14,41 @@ description:
   - Fails with all that is wrong at once, each with what was seen and what to do.
   - PostgreSQL 15 is the oldest release that is accepted.
 options:
+  server:
+    description:
+      - A server elsewhere, for example a provider's. It is reached by TCP and TLS 1.2 or newer, its certificate is verified against
+        authority and name, and the password is proved by SCRAM-SHA-256; one that asks for less is refused.
+    type: dict
+    required: true
+    suboptions:
+      host:
+        description: Name of the server, as its certificate has it.
+        type: str
+        required: true
+      port:
+        description: Port of the server.
+        type: int
+        default: 5432
+      user:
+        description: User to log in as.
+        type: str
+        required: true
+      password:
+        description: Its password. It leaves this process as a proof only.
+        type: str
+        required: true
+      database:
+        description: Database to log in to for what concerns the whole server.
+        type: str
+        default: postgres
+      ca:
+        description: Certificate of the authority, as text in PEM form. Empty for the authorities that the host trusts.
+        type: str
+        default: ""
+      connect_timeout:
+        description: Seconds after which the server counts as not reachable.
+        type: int
+        default: 10
   replica_host:
     description: A second address that only reads; empty for none. It is logged in to with the same user, password and authority.
     type: str
@@ -37,8 +72,6 @@ options:
     description: Connections that the server has to accept from users other than superusers.
     type: int
     default: 0
-extends_documentation_fragment:
-  - uptier.platform.pg_server.required
 attributes:
   check_mode:
     description: Changes nothing in either mode.
