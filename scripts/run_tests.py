@@ -28,6 +28,7 @@ TAIL = 60
 COUNTS = re.compile(r"^(?:=+ )?(?=\d+ (?:passed|failed|error|skipped|xfailed))[^\n]* in [\d.]+s[^\n]*$", re.MULTILINE)
 ERRORS = re.compile(r"(?:ERROR|FATAL|FAILED|fatal:|E  |.*(?:Error|error):)")
 NOT_VERIFIED = re.compile(r"not verified here: .*")
+MEASURED = re.compile(r"measured: (.*)")
 GROUPS = ("lint", "unit", "syntax", "docs", "package", "molecule", "latest")
 # The platform on which the scenarios of operations work, one after the other.
 SHARED = "tier_growth"
@@ -318,8 +319,12 @@ def run_all(stages: list[Stage], jobs: int) -> int:
                 result.result()
     if any(stage.name == SHARED or stage.name.startswith("ops_") for stage in stages):
         run(sys.executable, ROOT / "scripts" / "lab.py", "down", f"--name=mol-{SHARED}", check=False)
-    not_verified = {found for stage in stages for found in NOT_VERIFIED.findall(stage.log.read_text(encoding="utf-8", errors="replace"))}
+    logs = {stage.name: stage.log.read_text(encoding="utf-8", errors="replace") for stage in stages}
+    not_verified = {found for text in logs.values() for found in NOT_VERIFIED.findall(text)}
     say("")
+    for name, text in logs.items():
+        for found in MEASURED.findall(text):
+            say(f"{name}: {found}")
     for line in sorted(not_verified):
         say(line)
     say("\n" + table(stages, time.monotonic() - started))

@@ -76,7 +76,7 @@ def measure(platform: Platform, what: str, limit: float, seconds: float, fault: 
         finally:
             repair(leader)
         gaps.append(seen["gap_seconds"])
-        print(f"{what} on {leader}: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}, {len(seen['acknowledged'])} rows")
+        print(f"measured: {what} on {leader}: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}, {len(seen['acknowledged'])} rows")
         wait("a healthy database", lambda: sound(platform), 180)
         assert platform.leader() == standby
         assert missing_rows(platform, seen["acknowledged"]) == []
@@ -84,7 +84,7 @@ def measure(platform: Platform, what: str, limit: float, seconds: float, fault: 
 
 
 def judge(what: str, gaps: list[float], limit: float) -> None:
-    print(f"{what}: median {statistics.median(gaps):.2f} s of {len(gaps)}, limit {limit} s")
+    print(f"measured: {what}: median {statistics.median(gaps):.2f} s of {len(gaps)}, limit {limit} s")
     assert statistics.median(gaps) <= (limit if len(gaps) >= 3 else limit + max(limit, 5))
 
 
@@ -101,6 +101,7 @@ def outcome(output: str) -> str:
 # On purpose ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_switchover_is_a_pause_and_no_error(platform: Platform) -> None:
     gaps = []
     for dummy in range(ROUNDS):
@@ -109,7 +110,7 @@ def test_switchover_is_a_pause_and_no_error(platform: Platform) -> None:
         run = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
         seen = probe.result()
         assert run.status == 0, run.output[-3000:]
-        print(f"switchover: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}; {outcome(run.output)}")
+        print(f"measured: switchover: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}; {outcome(run.output)}")
         assert platform.leader() == standby
         assert seen["errors"] == {}
         assert missing_rows(platform, seen["acknowledged"]) == []
@@ -176,19 +177,23 @@ def test_a_healthy_leader_is_not_replaced(platform: Platform) -> None:
 # By accident --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_server_killed(platform: Platform) -> None:
     kill = "kill -KILL $(head -1 /var/lib/postgresql/*/main/postmaster.pid)"
     measure(platform, "postmaster killed", 3, 25, lambda leader: platform.run(leader, kill), lambda leader: None)
 
 
+@pytest.mark.soak
 def test_host_killed(platform: Platform) -> None:
     measure(platform, "host killed", 23, 40, platform.kill, platform.start)
 
 
+@pytest.mark.soak
 def test_host_cut_off(platform: Platform) -> None:
     measure(platform, "network cut", 25, 45, platform.cut, platform.heal)
 
 
+@pytest.mark.soak
 def test_host_in_a_black_hole_stops_before_another_leads(platform: Platform) -> None:
     """The old leader is asked on its own socket, four times a second, whether it still takes writes."""
     observed: dict[str, Any] = {}
@@ -204,7 +209,7 @@ def test_host_in_a_black_hole_stops_before_another_leads(platform: Platform) -> 
         old, new = (moments(observed[name]) for name in ("old", "new"))
         assert new, "the standby never took over"
         assert not old or old[-1] < new[0], f"the cut-off leader took a write {old[-1] - new[0]:.1f} s after the new one"
-        print(f"the cut-off leader took no write for {new[0] - (old[-1] if old else new[0]):.1f} s before the new one did")
+        print(f"measured: the cut-off leader took no write for {new[0] - (old[-1] if old else new[0]):.1f} s before the new one did")
 
     measure(platform, "black hole", 25, 45, fault, repair)
 
@@ -224,6 +229,7 @@ def moments(process: subprocess.Popen[str]) -> list[float]:
     return [float(line) for line in out.split()]
 
 
+@pytest.mark.soak
 def test_frozen_leader_neither_splits_nor_loses(platform: Platform) -> None:
     """Patroni and every process of the server are stopped, and go on after another one leads."""
     def freeze(leader: str) -> None:
@@ -247,7 +253,7 @@ def test_one_etcd_member_lost_is_nothing(platform: Platform) -> None:
         seen = probe.result()
     finally:
         platform.run(member, "systemctl start etcd")
-    print(f"one etcd member lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
+    print(f"measured: one etcd member lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
     judge("one etcd member lost", [seen["gap_seconds"]], 3)
     assert platform.leader() == leader
 
@@ -265,7 +271,7 @@ def test_quorum_lost_the_leader_goes_on(platform: Platform) -> None:
     finally:
         for member in members:
             platform.run(member, "systemctl start etcd")
-    print(f"quorum of etcd lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
+    print(f"measured: quorum of etcd lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
     assert run.status != 0
     assert "etcd has no quorum" in " ".join(run.output.split()), run.output[-3000:]
     assert f"{leader} goes on leading" in " ".join(run.output.split())
@@ -276,6 +282,7 @@ def test_quorum_lost_the_leader_goes_on(platform: Platform) -> None:
     assert platform.leader() == leader
 
 
+@pytest.mark.soak
 def test_loss_on_the_network_causes_no_failover(platform: Platform) -> None:
     leader, dummy = roles(platform)
     for host in platform.group("postgresql"):
@@ -315,7 +322,7 @@ def test_asynchronous_loss_is_not_underestimated(platform: Platform) -> None:
         run = platform.playbook("failover_postgresql", "-e", f"pg_leader={leader}", "-e", "pg_allow_data_loss=true")
         assert run.status == 0, run.output[-3000:]
         estimate = int(re.search(r"may be lost: (\d+) bytes", outcome(run.output))[1])
-        print(f"asynchronous: {gone:,} bytes were gone, refused with {said[1]} bytes, at most {estimate:,} were announced")
+        print(f"measured: asynchronous: {gone:,} bytes were gone, refused with {said[1]} bytes, at most {estimate:,} were announced")
         assert 1_000_000 < gone <= estimate
         assert platform.leader() == standby
         assert platform.sql(standby, "select to_regclass('lost') is null") == "t"
@@ -387,7 +394,7 @@ def test_promotion_of_a_standby_cluster(platform: Platform) -> None:
         assert "dr1 would lead" in outcome(planned.output), planned.output[-3000:]
         run = platform.playbook(*arguments, "-e", "dr_accept=true")
         assert run.status == 0, run.output[-3000:]
-        print(f"standby cluster promoted: {outcome(run.output)}")
+        print(f"measured: standby cluster promoted: {outcome(run.output)}")
         assert re.search(r"dr1 leads on timeline \d+", outcome(run.output))
         asks = "cd /tmp; runuser -u postgres -- psql -X -q -At -p 5433 -d postgres -c"
         assert platform.output(standby, f"{asks} 'create table independent (); select pg_is_in_recovery()'") == "f"
@@ -448,6 +455,7 @@ def test_restart_where_a_setting_waits(platform: Platform) -> None:
     assert platform.service_starts()["db1"]["patroni.service"] == before["db1"]["patroni.service"]
 
 
+@pytest.mark.soak
 def test_the_tier_playbook_changes_nothing_after_all_that(platform: Platform) -> None:
     run = platform.playbook()
     assert run.status == 0, run.output[-3000:]

@@ -41,7 +41,7 @@ def test_two_thousand_clients_share_a_few_connections(platform: Platform) -> Non
     """As many as a host's pooler accepts, but for those that the application has open itself."""
     leader = str(platform.leader())
     seen = Probe(platform, "app1", "connections.js", 120, clients=1950).result()
-    print(f"{seen['open']} clients of one host were open at once, {seen['answered']} were answered, by {seen['processes']} connections")
+    print(f"measured: {seen['open']} clients of one host were open at once, {seen['answered']} were answered, by {seen['processes']} connections")
     assert seen["errors"] == {}
     assert seen["answered"] == 1950
     budget = int(platform.sql(leader, "show max_connections")) // len(platform.group("app"))
@@ -56,7 +56,7 @@ def test_a_third_host_joins(platform: Platform, wider: Platform) -> None:
     seen = probe.result()
     assert run.status == 0, run.output[-3000:]
     wait("three members", wider.database_healthy, 60)
-    print(f"a third member: {run.seconds:.0f} s, a client saw errors {seen['errors']}, no write for {seen['gap_seconds']:.2f} s")
+    print(f"measured: a third member: {run.seconds:.0f} s, a client saw errors {seen['errors']}, no write for {seen['gap_seconds']:.2f} s")
     assert wider.leader() == leader
     assert seen["errors"] == {}
     assert missing_rows(platform, seen["acknowledged"]) == []
@@ -70,7 +70,7 @@ def test_replicas_answer_reads(wider: Platform) -> None:
     said = " ".join(run.output.split())
     assert run.status == 0, run.output[-3000:]
     reads = {host: int(count) for host, count in re.findall(r"(db[0-9]) answered ([0-9]+) reads a second; 100 are asked for", said)}
-    print(f"reads a second: {reads}")
+    print(f"measured: reads a second: {reads}")
     assert set(reads) == set(wider.group("postgresql")) - {leader}
     asked = wider.playbook("measure_postgresql_reads", "-e", "pg_reads_seconds=1", "-e", "pg_reads_minimum=1000000000")
     assert asked.status != 0
@@ -112,7 +112,7 @@ def test_hosts_with_more_memory(wider: Platform) -> None:
     seen = probe.result()
     assert run.status == 0, run.output[-3000:]
     wait("three members", wider.database_healthy, 60)
-    print(f"resized in {run.seconds:.0f} s: a client saw errors {seen['errors']}, no write for {seen['gap_seconds']:.2f} s")
+    print(f"measured: resized in {run.seconds:.0f} s: a client saw errors {seen['errors']}, no write for {seen['gap_seconds']:.2f} s")
     after = buffers(wider)
     assert all(after[host] > before[host] for host in after), (before, after)
     assert wider.leader() != leader, "the leader was restarted without being relieved"

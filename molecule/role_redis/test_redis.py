@@ -214,7 +214,7 @@ def test_data_survives_a_restart_and_a_kill(lab):
 def check_gap(seen, what):
     gaps = {key: longest_gap([*entry["moments"], entry["end"]], 0.0) for key, entry in seen.items()}
     worst = max(gaps.values())
-    print(f"{what}: longest gap between two writes {worst:.2f} s")
+    print(f"measured: {what}: longest gap between two writes {worst:.2f} s")
     assert worst < 5, {key: (gap, seen[key]["errors"]) for key, gap in gaps.items()}
     return worst
 

@@ -89,7 +89,7 @@ def test_every_target_of_every_host_is_up(platform: Platform, monitor: str) -> N
     wait("every target up", lambda: not down() or None, 60)
     assert down() == []
     targets = ask(platform, monitor, "targets?state=active")["activeTargets"]
-    print(f"{len(targets)} targets up in {len({target['scrapePool'] for target in targets})} jobs")
+    print(f"measured: {len(targets)} targets up in {len({target['scrapePool'] for target in targets})} jobs")
     found = {(target["labels"]["job"], target["labels"]["instance"].split(":")[0]) for target in targets}
     lacking = {
         (job, host)
@@ -116,7 +116,7 @@ def test_every_rule_finds_its_series(platform: Platform, monitor: str) -> None:
     while not all_known() and time.monotonic() < end:
         time.sleep(5)
     assert unknown == {}
-    print(f"{len(rules)} rules, every series of theirs is there")
+    print(f"measured: {len(rules)} rules, every series of theirs is there")
 
 
 def test_nothing_critical_is_firing(platform: Platform, monitor: str) -> None:

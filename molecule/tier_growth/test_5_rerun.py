@@ -12,7 +12,7 @@ def test_second_run_changes_and_restarts_nothing(platform: Platform) -> None:
     before = platform.service_starts()
     run = platform.playbook(None, "-vvv")
     assert run.status == 0, run.output[-3000:]
-    print(f"no-change run: {run.seconds:.0f} s, task results {run.results()}")
+    print(f"measured: no-change run: {run.seconds:.0f} s, task results {run.results()}")
     assert run.changed() == {}, run.changed_tasks()
     after = platform.service_starts()
     restarted = {

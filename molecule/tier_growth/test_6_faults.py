@@ -19,7 +19,7 @@ def test_application_instance_killed_no_failed_get(platform: Platform, user: Use
     platform.run("app2", "systemctl kill -s KILL 'sample-web@3001.service'")
     time.sleep(6)
     watcher.finish()
-    print(f"application instances killed: {watcher.count} requests, {len(watcher.failures)} failed")
+    print(f"measured: application instances killed: {watcher.count} requests, {len(watcher.failures)} failed")
     assert watcher.failures == []
     assert watcher.count > 50
     wait("the killed instance", lambda: platform.run("app1", "systemctl is-active sample-web@3000", check=False).returncode == 0, 30)
@@ -38,7 +38,7 @@ def test_gateway_killed_address_answers_again(platform: Platform, user: User) ->
         watcher.finish()
     finally:
         platform.start(holder)
-    print(f"gateway {holder} killed: longest gap {watcher.longest_gap:.2f} s")
+    print(f"measured: gateway {holder} killed: longest gap {watcher.longest_gap:.2f} s")
     assert watcher.longest_gap <= 5
     wait("both gateways", lambda: platform.run(holder, "systemctl is-active nginx keepalived", check=False).returncode == 0, 60)
 
@@ -63,7 +63,7 @@ def test_redis_master_killed_writes_go_on(platform: Platform) -> None:
         seen = probe.result()
     finally:
         platform.run(loser, f"systemctl unmask --runtime --quiet {unit} && systemctl reset-failed {unit}; systemctl start {unit}")
-    print(f"Redis master {loser}:{port} killed: longest gap {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
+    print(f"measured: Redis master {loser}:{port} killed: longest gap {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
     assert seen["writes"] > 50
     assert seen["gap_seconds"] <= 5
     wait("the cluster with all replicas", lambda: redis_healthy(platform), 60)
@@ -87,7 +87,7 @@ def test_database_leader_killed_writes_go_on_and_no_row_is_lost(platform: Platfo
         seen = probe.result()
     finally:
         platform.start(leader)
-    print(f"leader's host {leader} killed: longest gap {seen['gap_seconds']:.1f} s, errors {seen['errors']}")
+    print(f"measured: leader's host {leader} killed: longest gap {seen['gap_seconds']:.1f} s, errors {seen['errors']}")
     assert seen["gap_seconds"] <= 30
     assert len(seen["acknowledged"]) > 50
     assert platform.leader() != leader
@@ -98,6 +98,6 @@ def test_database_leader_killed_writes_go_on_and_no_row_is_lost(platform: Platfo
 def test_run_after_the_failovers_changes_nothing(platform: Platform) -> None:
     wait("the cluster with all replicas", lambda: redis_healthy(platform), 60)
     run = platform.playbook()
-    print(f"run after the failovers: {run.seconds:.0f} s, task results {run.results()}")
+    print(f"measured: run after the failovers: {run.seconds:.0f} s, task results {run.results()}")
     assert run.status == 0, run.output[-3000:]
     assert run.changed() == {}, run.changed_tasks()

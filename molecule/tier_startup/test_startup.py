@@ -43,7 +43,7 @@ def test_no_unit_has_failed(platform: Platform) -> None:
 def test_second_run_changes_and_restarts_nothing(platform: Platform) -> None:
     before = platform.service_starts()["one"]
     run = platform.playbook()
-    print(f"no-change run: {run.seconds:.0f} s, task results {run.results()}")
+    print(f"measured: no-change run: {run.seconds:.0f} s, task results {run.results()}")
     assert run.status == 0, run.output[-3000:]
     assert run.changed() == {}, run.changed_tasks()
     after = platform.service_starts()["one"]

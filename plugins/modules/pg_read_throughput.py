@@ -84,50 +84,8 @@ reason:
   sample: refused
 """
 
-import os
-import subprocess
-import tempfile
-import time
-from collections import Counter
-from contextlib import ExitStack
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.pg_probe import newest_psql
-
-READ = "SELECT coalesce(host(inet_server_addr()), 'local') FROM pg_class WHERE oid = 1259;"
-
-
-def count(given: dict, seconds: float) -> tuple[Counter[str], float, str]:
-    """Read for so many seconds; return answers by server, the seconds that it took, and what the first unhappy client said."""
-    command = [newest_psql(), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-w"]
-    command += ["-h", given["host"], "-p", str(given["port"]), "-U", given["user"], "-d", given["database"]]
-    environment = {**os.environ, "PGPASSWORD": given["password"], "PGCONNECT_TIMEOUT": "5", "PGAPPNAME": "pg_read_throughput"}
-    answers: Counter[str] = Counter()
-    problem = ""
-    with ExitStack() as stack:
-        clients = []
-        started = time.monotonic()
-        for dummy in range(given["clients"]):
-            out, err = (stack.enter_context(tempfile.TemporaryFile("w+")) for dummy in range(2))
-            # psql asks the next question once it has the answer, and `yes` never runs out of questions.
-            source = stack.enter_context(subprocess.Popen(["yes", READ], stdout=subprocess.PIPE))
-            stack.callback(source.kill)
-            client = stack.enter_context(subprocess.Popen(command, stdin=source.stdout, stdout=out, stderr=err, env=environment, cwd="/"))
-            stack.callback(client.kill)
-            clients.append((client, out, err))
-        while time.monotonic() - started < seconds and not any(client.poll() for client, dummy, dummy in clients):
-            time.sleep(0.05)
-        ended = [client.poll() for client, dummy, dummy in clients]
-        taken = time.monotonic() - started
-        for (client, out, err), status in zip(clients, ended, strict=True):
-            client.kill()
-            client.wait()
-            out.seek(0)
-            answers.update(line.strip() for line in out if line.endswith("\n"))
-            if status is not None and not problem:
-                err.seek(0)
-                problem = err.read().strip() or f"psql ended with {status}"
-    return answers, taken, problem
+from ansible_collections.uptier.platform.plugins.module_utils.pg_read_throughput import count
 
 
 def main() -> None:

@@ -148,7 +148,7 @@ def systemctl(module: AnsibleModule, *words: str) -> None:
     code, out, err = module.run_command(["systemctl", *words, UNIT])
     if code:
         module.fail_json(
-            msg=f"systemctl {' '.join(words)} {UNIT} ended with {code}: {(err or out).strip()}. Run the tier's playbook, which installs it.",
+            msg=f"systemctl {' '.join(words)} {UNIT} ended with {code}: {(err or out).strip().rstrip('.')}. Run the tier's playbook, which installs it.",
             reason="unit_failed",
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.uptier.platform.plugins.module_utils import pg_read_throughput as clients
 from ansible_collections.uptier.platform.plugins.modules import pg_read_throughput as module
 
 GIVEN = {"database": "shop_ro", "user": "shop_ro", "password": "it's secret", "clients": 2, "seconds": 1}
@@ -23,7 +24,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         if client is not None:
             program.write_text(f"#!/bin/sh\n{client}\n", encoding="utf-8")
             program.chmod(0o755)
-        monkeypatch.setattr(module, "newest_psql", lambda: str(program))
+        monkeypatch.setattr(clients, "newest_psql", lambda: str(program))
         with patch_module_args({**GIVEN, **arguments}), pytest.raises(SystemExit):
             module.main()
         return json.loads(capsys.readouterr().out)
