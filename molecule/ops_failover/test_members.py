@@ -51,9 +51,9 @@ def test_two_thousand_clients_share_a_few_connections(platform: Platform) -> Non
 def test_a_third_host_joins(platform: Platform, wider: Platform) -> None:
     prepare_writes(platform)
     leader = platform.leader()
-    probe = Probe(platform, "app2", "postgresql.js", 100, interval=20)
+    probe = Probe(platform, "app2", "postgresql.js", 300, interval=20)
     run = wider.playbook()
-    seen = probe.result()
+    seen = probe.finish()
     assert run.status == 0, run.output[-3000:]
     wait("three members", wider.database_healthy, 60)
     print(f"measured: a third member: {run.seconds:.0f} s, a client saw errors {seen['errors']}, no write for {seen['gap_seconds']:.2f} s")
@@ -107,9 +107,9 @@ def starts(platform: Platform) -> dict[str, str]:
 def test_hosts_with_more_memory(wider: Platform) -> None:
     leader = wider.leader()
     before = buffers(wider)
-    probe = Probe(wider, "app2", "postgresql.js", 150, interval=20)
+    probe = Probe(wider, "app2", "postgresql.js", 300, interval=20)
     run = wider.playbook("resize_postgresql", "-e", "platform_tier=growth", "-e", "platform_memory_mb=3072")
-    seen = probe.result()
+    seen = probe.finish()
     assert run.status == 0, run.output[-3000:]
     wait("three members", wider.database_healthy, 60)
     print(f"measured: resized in {run.seconds:.0f} s: a client saw errors {seen['errors']}, no write for {seen['gap_seconds']:.2f} s")

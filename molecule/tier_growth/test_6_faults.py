@@ -84,7 +84,9 @@ def test_database_leader_killed_writes_go_on_and_no_row_is_lost(platform: Platfo
     time.sleep(5)
     platform.kill(leader)
     try:
-        seen = probe.result()
+        standby = next(host for host in platform.group("postgresql") if host != leader)
+        wait("another leader", lambda: platform.sql(standby, "select pg_is_in_recovery()", check=False) == "f", 45)
+        seen = probe.finish()
     finally:
         platform.start(leader)
     print(f"measured: leader's host {leader} killed: longest gap {seen['gap_seconds']:.1f} s, errors {seen['errors']}")

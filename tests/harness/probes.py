@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+import time
 from typing import Any
 
 from .platform import ROOT, Platform
@@ -29,10 +30,16 @@ class Probe:
             "LimitNOFILE=16384",
         ]
         options = " ".join(f"-p {item}" for item in properties)
-        self.host, self.limit = host, seconds + 90
+        self.platform, self.host, self.limit = platform, host, seconds + 90
+        self.unit = f"probe-{time.monotonic_ns()}"
         # What stands in a pipe that nobody reads yet is lost when the client ends: Docker keeps 64 KiB of it.
         self.output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the probe
-        self.process = platform.background(host, f"systemd-run --quiet --pipe --wait {options} node /run/{script}", self.output)
+        self.process = platform.background(host, f"systemd-run --quiet --pipe --wait --unit={self.unit} {options} node /run/{script}", self.output)
+
+    def finish(self) -> dict[str, Any]:
+        """Have the client end after its next success, and return what it saw; one that waits in vain goes on to its own end."""
+        self.platform.run(self.host, f"systemctl kill --kill-whom=main {self.unit}", check=False)
+        return self.result()
 
     def result(self) -> dict[str, Any]:
         try:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-// Writes one row every INTERVAL ms for DURATION s through the host's own pool, one attempt at a time,
-// and prints one JSON object: acknowledged ids, errors, and the longest gap between two acknowledged writes.
+// Writes one row every INTERVAL ms for DURATION s through the host's own pool, one attempt at a time, or until the first
+// success after SIGTERM, and prints one JSON object: acknowledged ids, errors, and the longest gap between two acknowledged writes.
 'use strict';
 const { createRequire } = require('node:module');
 const load = createRequire(process.env.PROBE_MODULES + '/');
@@ -23,7 +23,9 @@ async function main() {
   const start = Date.now();
   let last = start;
   let gap = 0;
-  for (let id = base; Date.now() - start < duration; id += 1) {
+  let asked = Infinity;
+  process.on('SIGTERM', () => { asked = Date.now(); });
+  for (let id = base; Date.now() - start < duration && last <= asked; id += 1) {
     try {
       if (!client) {
         client = new Client({

@@ -11,7 +11,7 @@ import pwd
 import subprocess
 import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,10 +38,14 @@ def agent(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Module
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "REPORT", tmp_path / "report.json")
-    start = subprocess.Popen
-    # Only root may become another user.
-    monkeypatch.setattr(module.subprocess, "Popen", lambda command, user, group, extra_groups, **given: start(command, **given))
-    monkeypatch.setattr(module.ssl, "create_default_context", lambda cafile: type("Context", (), {"load_cert_chain": lambda *given: None})())
+
+    def start(command: list[str], user: int, group: int, extra_groups: list[int], **given: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, **given)  # only root may become another user
+
+    programs = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(module, "subprocess", programs)
+    context = SimpleNamespace(load_cert_chain=lambda cert, key: None)
+    monkeypatch.setattr(module, "ssl", SimpleNamespace(create_default_context=lambda cafile: context))
     return module
 
 
