@@ -386,6 +386,8 @@ def test_schema_is_brought_about_with_the_owners_rights(run: Callable[..., dict[
 def test_the_timer_looks_after_partitions_as_the_owner(run: Callable[..., dict[str, Any]], provider: Provider, tmp_path: Path) -> None:
     """The program as the role puts it on a host, which has no collection."""
     objects(run)
+    # Where scripts ran there is a schema of the administrator's, which the owner cannot use.
+    run(pg_schema, scripts=[{"database": "shop", "name": "first", "sql": "SELECT 1", "role": "shop_owner"}])
     with replace(provider.remote, user="shop_owner", password=PASSWORDS["shop_owner"]).session("shop") as owner:
         owner.execute("CREATE TABLE orders (id int, at date NOT NULL) PARTITION BY RANGE (at)")
     role = ROLES / "postgresql_managed"
