@@ -136,7 +136,7 @@ def test_a_password_that_was_changed_there_is_put_right(lab):
 
 
 @pytest.mark.parametrize(
-    ("host", "variables", "words"),
+    ("name", "variables", "words"),
     [
         ("app12", {"postgresql_managed_ca": "OTHER"}, "The certificate of db.provider.test:5432 is not verified by the given authority"),
         ("app13", {"postgresql_managed_ca": ""}, "is not verified by the authorities that this system trusts"),
@@ -146,11 +146,11 @@ def test_a_password_that_was_changed_there_is_put_right(lab):
         ("app13", {"postgresql_managed_pooled_connections": 500}, "accepts 97 connections, and 510 may be wanted."),
     ],
 )
-def test_what_is_refused_says_why(lab, host, variables, words):
-    other = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / ("prov13.crt" if host == "app12" else "prov12.crt")
+def test_what_is_refused_says_why(lab, name, variables, words):
+    other = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / ("prov13.crt" if name == "app12" else "prov12.crt")
     variables = {key: str(other) if value == "OTHER" else value for key, value in variables.items()}
-    before = lab.host(host).check_output(f"sha256sum {CA}")
-    code, said = converge(lab, host, **variables)
+    before = lab.host(name).check_output(f"sha256sum {CA}")
+    code, said = converge(lab, name, **variables)
     assert code != 0
     assert words in said
-    assert lab.host(host).check_output(f"sha256sum {CA}") == before, "pools would not reach the server any more"
+    assert lab.host(name).check_output(f"sha256sum {CA}") == before, "pools would not reach the server any more"
