@@ -80,7 +80,7 @@ def test_indexes_and_partitions_are_there(lab, name):
 def test_the_timer_looks_after_partitions_and_reports(lab, name):
     host = lab.host(name)
     assert host.run("systemctl is-active postgresql-managed-partitions.timer").stdout.strip() == "active"
-    done = host.run("systemctl start postgresql-managed-partitions")
+    done = host.run("timeout 60 systemctl start postgresql-managed-partitions")  # after a failure it would wait for the restart
     assert done.rc == 0, host.run("journalctl -u postgresql-managed-partitions -n 20 --no-pager").stdout
     metrics = host.check_output("cat /var/lib/prometheus/node-exporter/postgresql_managed_partitions.prom")
     assert "pg_partitions_run_success 1\n" in metrics
