@@ -9,6 +9,7 @@ dead controller leaves them; whoever calls converges afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ LIMIT = 900
 
 
 def killed_run(platform: Platform, moment: str) -> None:
-    """Run until a task's heading matches, then kill the controller's whole process group without a warning."""
+    """Run until a task's heading matches, then kill the controller and its workers without a warning."""
     command = [
         platform.tool("ansible-playbook"), f"playbooks/{platform.tier}.yml", "-i", str(platform.inventory), *platform.vault_arguments(),
     ]
@@ -41,14 +42,22 @@ def killed_run(platform: Platform, moment: str) -> None:
         tail = [*tail[-60:], line]
         if re.match(r"(TASK|RUNNING HANDLER) \[", line) and moment in line:
             time.sleep(2)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill(process)
             print(f"killed after {time.monotonic() - start:.0f} s in: {line.strip().rstrip('*').strip()}", flush=True)
             return
         if time.monotonic() - start > LIMIT:
             break
-    os.killpg(process.pid, signal.SIGKILL)
-    raise SystemExit(f"no task's heading contained {moment!r}; the run ended with {process.wait()}:\n{''.join(tail)}")
+    kill(process)
+    raise SystemExit(f"no task's heading contained {moment!r}; the run ended with {process.returncode}:\n{''.join(tail)}")
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill a run and its workers: each of those is the head of a process group, and would wait for its controller for ever."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False)
+    for head in (process.pid, *map(int, found.stdout.split())):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(head, signal.SIGKILL)
+    process.wait()
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ class Host:
         self.fails = ""
         self.did: list[str] = []
 
-    def run_command(self, _module: Any, command: list[str], **_given: Any) -> tuple[int, str, str]:
+    def run_command(self, command: list[str], **_given: Any) -> tuple[int, str, str]:
         if command[:2] == ["systemctl", "is-active"]:
             return 3, self.states.pop(0) if len(self.states) > 1 else self.states[0], ""
         if command[0] == "systemctl":
@@ -40,7 +40,7 @@ class Host:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
     found = Host()
-    monkeypatch.setattr(module.AnsibleModule, "run_command", lambda self, command, **given: found.run_command(self, command, **given))
+    monkeypatch.setattr(module.AnsibleModule, "run_command", found.run_command)
     monkeypatch.setattr(module, "REQUEST", tmp_path / "run" / "request.json")
     monkeypatch.setattr(module, "REPORT", tmp_path / "report.json")
     return found
