@@ -124,8 +124,10 @@ class ActionModule(ActionBase):
                     invalid.append(f"{name}: {error}")
         checked = ArgumentSpecValidator(options).validate(values)
         invalid.extend(text.rstrip(".") for text in checked.error_messages)
-        # Values are taken as they were converted where they could be.
-        return ({**values, **checked.validated_parameters} if not checked.error_messages else values), invalid
+        if checked.error_messages:
+            return values, invalid
+        # Values are taken as they were converted. What is left out of a dictionary is filled in; nothing at all stays nothing.
+        return {**values, **checked.validated_parameters, **{name: value for name, value in values.items() if value == {}}}, invalid
 
     def _structural(self, groups: dict[str, list[str]]) -> list[str]:
         """Return the groups all of whose hosts come from groups inside them."""
