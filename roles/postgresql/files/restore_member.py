@@ -63,11 +63,15 @@ def restore(given: argparse.Namespace) -> None:
         raise Unusable(f"the restore ended with {done.returncode}")
     deadline = time.monotonic() + given.patience
     while True:
-        wanted, archived = leaders_timeline(given.psql, given.connstring), archived_timeline(repository(given.stanza))
-        if archived >= wanted:
-            return
+        try:
+            wanted, archived = leaders_timeline(given.psql, given.connstring), archived_timeline(repository(given.stanza))
+            if archived >= wanted:
+                return
+            seen = f"it has WAL of timeline {archived}, and the leader is on {wanted}"
+        except Unusable as problem:
+            seen = str(problem)  # a leader that is about to hear of a new member refuses it for a moment
         if time.monotonic() > deadline:
-            raise Unusable(f"{given.patience:.0f} s after the restore it has WAL of timeline {archived}, and the leader is on {wanted}")
+            raise Unusable(f"{given.patience:.0f} s after the restore, {seen}")
         time.sleep(LOOK)
 
 

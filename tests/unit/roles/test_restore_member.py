@@ -81,7 +81,7 @@ def test_it_waits_for_the_leaders_timeline(run: Callable[..., int], tmp_path: Pa
 def test_a_timeline_that_never_comes(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([info("000000090000000000000014", BACKUP)], patience=0.1) == 1
     assert capsys.readouterr().err == (
-        "The repository cannot make this standby: 0 s after the restore it has WAL of timeline 9, and the leader is on 10. Patroni copies from "
+        "The repository cannot make this standby: 0 s after the restore, it has WAL of timeline 9, and the leader is on 10. Patroni copies from "
         "the leader.\n"
     )
 
@@ -103,10 +103,22 @@ def test_nothing_is_archived(program: ModuleType) -> None:
     assert [program.archived_timeline(found) for found in ({}, {"archive": []}, info(None))] == [0, 0, 0]
 
 
+def test_a_leader_that_refuses_for_a_moment(program: ModuleType, run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not read yet that there is a new member."""
+    answers = [1, 1, 0]
+
+    def refusing(psql: str, connstring: str) -> int:
+        return 10 if not answers.pop(0) else int(program.answer(["false"]))
+
+    monkeypatch.setattr(program, "leaders_timeline", refusing)
+    assert run([info("0000000A0000000000000014", BACKUP)]) == 0
+    assert answers == []
+
+
 def test_a_leader_that_is_silent(program: ModuleType, run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     def silent(psql: str, connstring: str) -> int:
         return int(program.answer(["sh", "-c", "echo connection refused >&2; exit 2"]))
 
     monkeypatch.setattr(program, "leaders_timeline", silent)
-    assert run([info("0000000A0000000000000014", BACKUP)]) == 1
-    assert "sh ended with 2: connection refused. Patroni copies" in capsys.readouterr().err
+    assert run([info("0000000A0000000000000014", BACKUP)], patience=0.05) == 1
+    assert "0 s after the restore, sh ended with 2: connection refused. Patroni copies" in capsys.readouterr().err
