@@ -32,7 +32,7 @@ class Probe:
         options = " ".join(f"-p {item}" for item in properties)
         self.platform, self.host, self.limit = platform, host, seconds + 90
         self.unit = f"probe-{time.monotonic_ns()}"
-        # What stands in a pipe that nobody reads yet is lost when the client ends: Docker keeps 64 KiB of it.
+        # A pipe holds 64 KiB, and nobody reads this one before the end.
         self.output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the probe
         self.process = platform.background(host, f"systemd-run --quiet --pipe --wait --unit={self.unit} {options} node /run/{script}", self.output)
 

@@ -49,7 +49,7 @@ async function main() {
     await sleep(interval);
   }
   gap = Math.max(gap, Date.now() - last);
-  process.stdout.write(JSON.stringify({ acknowledged, errors, gap_seconds: gap / 1000 }) + '\n');
-  process.exit(0);
+  // More than a pipe holds is written later: the end comes after that.
+  process.stdout.write(JSON.stringify({ acknowledged, errors, gap_seconds: gap / 1000 }) + '\n', () => process.exit(0));
 }
 main();
