@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-# Who is banned does not connect; a login on a busy machine may take its time.
-SSH = "timeout 40 ssh -i /home/visitor/.ssh/id_ed25519 -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=4"
+# Who is banned in the middle of a login would wait for ever.
+SSH = "timeout 10 ssh -i /home/visitor/.ssh/id_ed25519 -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=4"
 
 
 @pytest.fixture(scope="module", params=[("old", "new"), ("new", "old")], ids=lambda pair: f"{pair[0]}-to-{pair[1]}")
