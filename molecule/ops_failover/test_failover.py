@@ -72,7 +72,7 @@ def measure(platform: Platform, what: str, limit: float, seconds: float, fault: 
         probe = writes(platform, seconds)
         fault(leader)
         try:
-            wait(f"{standby} as the leader", partial(writable, platform, standby), seconds - 10)
+            wait(f"{standby} as the leader", partial(platform.writable, standby), seconds - 10)
             time.sleep(3)
             seen = probe.finish()
         finally:
@@ -88,10 +88,6 @@ def measure(platform: Platform, what: str, limit: float, seconds: float, fault: 
 def judge(what: str, gaps: list[float], limit: float) -> None:
     print(f"measured: {what}: median {statistics.median(gaps):.2f} s of {len(gaps)}, limit {limit} s")
     assert statistics.median(gaps) <= (limit if len(gaps) >= 3 else limit + max(limit, 5))
-
-
-def writable(platform: Platform, host: str) -> bool:
-    return platform.sql(host, "select pg_is_in_recovery()", check=False) == "f"
 
 
 def outcome(output: str) -> str:

@@ -200,10 +200,14 @@ class Platform:
             starts[host] = services
         return starts
 
+    def writable(self, host: str) -> bool:
+        """Whether the server of a database host takes writes."""
+        return self.sql(host, "select pg_is_in_recovery()", check=False) == "f"
+
     def leader(self) -> str | None:
         """The database host that leads now, as PostgreSQL itself says."""
         for host in self.group("postgresql"):
-            if self.sql(host, "select pg_is_in_recovery()", check=False) == "f":
+            if self.writable(host):
                 return host
         return None
 

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from ansible.utils.collection_loader import AnsibleCollectionConfig
@@ -34,3 +37,18 @@ if AnsibleCollectionConfig.collection_finder is None:  # ansible-test brings its
 def root() -> Path:
     """Return the root of the collection."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def load_program() -> Callable[[str], ModuleType]:
+    """Return what loads a program of a role, anew each time, from its path below the root."""
+
+    def load(path: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

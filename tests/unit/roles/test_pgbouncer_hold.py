@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pwd
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -31,12 +31,8 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def agent(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hold_agent", root / "roles/pgbouncer/files/pgbouncer_hold.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def agent(load_program: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load_program("roles/pgbouncer/files/pgbouncer_hold.py")
     monkeypatch.setattr(module, "REPORT", tmp_path / "report.json")
 
     def start(command: list[str], user: int, group: int, extra_groups: list[int], **given: Any) -> subprocess.Popen[bytes]:

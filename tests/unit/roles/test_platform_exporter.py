@@ -4,25 +4,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).resolve().parents[3] / "roles" / "exporters" / "files" / "platform_exporter.py"
 STATUS = "Active connections: 3 \nserver accepts handled requests\n 10 9 31 \nReading: 0 Writing: 1 Waiting: 2 \n"
 TRIE = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.0.11\n        /32 host LOCAL\n     |-- 10.0.0.0\n        /24 link UNICAST\n"
 
 
 @pytest.fixture(scope="module")
-def exporter():
-    spec = importlib.util.spec_from_file_location("platform_exporter", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def exporter(load_program):
+    return load_program("roles/exporters/files/platform_exporter.py")
 
 
 def test_text_keeps_samples_of_a_name_together_and_escapes(exporter):

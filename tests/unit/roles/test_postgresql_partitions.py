@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -27,11 +26,8 @@ STATE = State(PartitionSpec("shop", 'tab"le', interval="month", premake=2), 2, U
 
 
 @pytest.fixture(scope="module")
-def program() -> Any:
-    spec = importlib.util.spec_from_file_location("postgresql_partitions", ROLE / "files" / "postgresql_partitions.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def program(load_program: Any) -> Any:
+    return load_program("roles/postgresql/files/postgresql_partitions.py")
 
 
 @pytest.fixture

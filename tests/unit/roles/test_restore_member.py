@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -14,17 +13,12 @@ from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[3] / "roles" / "postgresql" / "files" / "restore_member.py"
 BACKUP = {"label": "20261121-181447F", "error": False}
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("restore_member", PROGRAM)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def program(load_program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load_program("roles/postgresql/files/restore_member.py")
     monkeypatch.setattr(module, "LOOK", 0.01)
     return module
 
