@@ -17,6 +17,7 @@ LEADING_ROLES = (*PRIMARY_ROLES, "standby_leader")
 SAFE_PATRONI = (4, 1)
 # A standby's last confirmed position may trail what it has by what is under way; more means that it did not stream.
 SLOT_SLACK = 64 * 1024 * 1024
+NOT_SYNCHRONOUS = "is not the synchronous standby"
 
 
 class Refusal(Exception):
@@ -294,7 +295,7 @@ def _obstacle(cluster: Cluster, member: Member, wish: Wish, best: int, unfed: se
     if limit is not None and lag > limit and not (gone and wish.allow_data_loss):
         return f"lacks {lag:,} bytes, the limit is {limit:,}"
     if cluster.synchronous and not gone and member.name not in cluster.sync_standbys:
-        return "is not the synchronous standby"
+        return NOT_SYNCHRONOUS
     if member.replay_paused and not gone:
         return "has its replay paused"
     return ""
@@ -472,6 +473,13 @@ def choose(scope: str, wish: Wish, judged: list[dict[str, Any]]) -> dict[str, An
         said = "; ".join(f"{entry['name']} {entry['reason']}" for entry in judged) or "there is no other member"
         raise Refusal("no_candidate", f"No member of {scope} can take over: {said}.", judged)
     return fit[0]
+
+
+def passes_soon(cluster: Cluster, refusal: Refusal) -> bool:
+    """Tell whether a refusal ends by itself: for some seconds after a restart or a failover no standby has been made synchronous yet."""
+    if not cluster.synchronous or cluster.sync_standbys or cluster.leader is None:
+        return False
+    return any(entry["reason"] == NOT_SYNCHRONOUS for entry in refusal.candidates)
 
 
 def describe(cluster: Cluster) -> str:

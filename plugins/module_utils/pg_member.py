@@ -78,16 +78,37 @@ def newer_program(running: int, said: str) -> str:
     return f"{found[1]}.{found[2]}"
 
 
+def lacking(cluster: Mapping[str, Any], name: str, synchronous: bool) -> str:
+    """Return what keeps the cluster from being well again after work on a member; empty when nothing does.
+
+    Args:
+        cluster: what `patroni.info` returned.
+        name: the member.
+        synchronous: whether the cluster wants a synchronous standby. Patroni names one only when it saw it stream, so for some
+            seconds there is none: who restarted the next member then would risk acknowledged rows.
+    """
+    if not cluster["leader"]:
+        return "nobody leads"
+    mine = next((member for member in cluster["members"] if member["name"] == name), {"role": "", "state": "gone"})
+    if mine["state"] != ("running" if mine["role"] == "leader" else "streaming"):
+        return f"{name} is {mine['state']}"
+    if name in cluster["pending_restart"]:
+        return f"{name} still waits for a restart"
+    standbys = [member for member in cluster["members"] if member["state"] == "streaming" and not member["tags"].get("nosync")]
+    direct = [member for member in standbys if not member["tags"].get("replicatefrom")]
+    if synchronous and direct and not any(member["synchronous"] for member in standbys):
+        return f"none of {', '.join(member['name'] for member in direct)} is the synchronous standby"
+    return ""
+
+
 def well(client: Client, name: str, timeout: int) -> None:
     """Wait until the member leads or streams, and a synchronous standby is there again where the cluster wants one."""
     deadline = time.monotonic() + timeout
+    synchronous = bool(client.call("/config").get("synchronous_mode"))
     while True:
-        cluster = info(client.call("/cluster"))
-        mine = next((member for member in cluster["members"] if member["name"] == name), {"role": "", "state": "gone"})
-        if cluster["leader"] and mine["state"] == ("running" if mine["role"] == "leader" else "streaming") and name not in cluster["pending_restart"]:
+        missing = lacking(info(client.call("/cluster")), name, synchronous)
+        if not missing:
             return
         if time.monotonic() > deadline:
-            raise PatroniError(
-                "not_serving", f"{name} is {mine['state']} {timeout} s after its restart. Look at `journalctl -u patroni` there."
-            )
+            raise PatroniError("not_serving", f"{timeout} s after work on {name} began, {missing}. Look at `journalctl -u patroni` there.")
         time.sleep(1)

@@ -15,10 +15,21 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.patroni import PatroniError
 from ansible_collections.uptier.platform.plugins.module_utils.pg_cluster_live import Observer
-from ansible_collections.uptier.platform.plugins.module_utils.pg_failover import Cluster, Plan, Refusal, Wish, describe, plan, unfinished
+from ansible_collections.uptier.platform.plugins.module_utils.pg_failover import (
+    Cluster,
+    Plan,
+    Refusal,
+    Wish,
+    describe,
+    passes_soon,
+    plan,
+    unfinished,
+)
 from ansible_collections.uptier.platform.plugins.module_utils.pg_probe import CONNECTING, Probe
 
 LOOK = 0.2
+# Patroni names a synchronous standby only a turn or two of its loop after it saw it stream.
+SYNCHRONOUS_SOON = 20.0
 LATE = 1.0  # as long as the poolers hold on anyway
 CHECKPOINT_AHEAD = 3.0
 CONNECT_AHEAD = 0.5
@@ -86,7 +97,11 @@ class Operation:
         return self.given["probe"]
 
     def decide(self, deadline: float) -> tuple[Cluster, Plan]:
-        """Return a plan that can be carried out now. A lease that has to run out, or a change under way, is waited for."""
+        """Return a plan that can be carried out now. A lease that has to run out, or a change under way, is waited for.
+
+        So is the choice of a synchronous standby, in check mode too: right after a restart or a failover there is none for some seconds.
+        """
+        soon = time.monotonic() + SYNCHRONOUS_SOON
         while True:
             cluster = self.observer.look()
             try:
@@ -94,6 +109,9 @@ class Operation:
             except Refusal as refusal:
                 # Between two leaders nobody leads for a moment.
                 under_way = refusal.reason == "no_leader" and (cluster.requested or cluster.lease)
+                if passes_soon(cluster, refusal) and time.monotonic() < min(soon, deadline):
+                    time.sleep(1)
+                    continue
                 if not under_way or self.check_mode or time.monotonic() > deadline:
                     raise
                 time.sleep(1)

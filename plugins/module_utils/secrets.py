@@ -71,15 +71,23 @@ def defect(secret: Secret, variables: Mapping[str, Any]) -> str | None:
     if value is None or str(value).strip() == "":
         return MISSING
     text = str(value)
-    if PLACEHOLDER.search(text.strip()) or len(set(text)) == 1:
+    if looks_like_a_placeholder(text):
         return "is a placeholder"
     if len(text) < secret.least:
         return f"has {len(text)} characters, {secret.least} is the least"
     return None
 
 
+def looks_like_a_placeholder(text: str) -> bool:
+    return bool(PLACEHOLDER.search(text.strip())) or len(set(text)) == 1
+
+
 def make(length: int) -> str:
-    return "".join(secrets.choice(ALPHABET) for dummy in range(length))
+    """Return a random value. One in some 25,000 begins like a placeholder by chance, and would be refused later: it is drawn again."""
+    while True:
+        value = "".join(secrets.choice(ALPHABET) for dummy in range(length))
+        if not looks_like_a_placeholder(value):
+            return value
 
 
 def complete(present: Mapping[str, Any], needed: Iterable[Secret], maker: Callable[[int], str] = make) -> tuple[dict[str, Any], list[str]]:

@@ -9,7 +9,8 @@ module: pg_member
 short_description: Restart or rebuild one member of a PostgreSQL cluster
 version_added: 0.1.0
 description:
-  - Works on the member whose Patroni O(url) is, and ends when it leads or streams again.
+  - Works on the member whose Patroni O(url) is, and ends when it leads or streams again
+    and, in synchronous mode, one of the standbys is the synchronous one.
   - Never restarts or rebuilds a leader that others could relieve; use M(uptier.platform.pg_failover) first.
   - Refuses while another member is not well, so that a rolling procedure stops at the first member that does not come back.
 extends_documentation_fragment: [uptier.platform.patroni, uptier.platform.patroni.login]
@@ -100,6 +101,7 @@ def rebuilt(client: Client, member: str, timeout: int) -> None:
             seen = {}  # a member that is being rebuilt may not answer for a moment
         left = left or seen.get("state") not in ("streaming", "running")
         if left and seen.get("state") == "streaming":
+            well(client, member, max(1, round(deadline - time.monotonic())))
             return
         time.sleep(1)
     raise PatroniError(

@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.pg_member import Refusal, newer_program, plan
+from ansible_collections.uptier.platform.plugins.module_utils import pg_member
+from ansible_collections.uptier.platform.plugins.module_utils.patroni import PatroniError, info
+from ansible_collections.uptier.platform.plugins.module_utils.pg_member import Refusal, lacking, newer_program, plan, well
 
 
 def cluster(first: str = "running", second: str = "streaming", pending: tuple[str, ...] = ("db1", "db2"), leader: str | None = "db1") -> dict[str, Any]:
@@ -71,3 +73,74 @@ def test_refusals(seen, name, state, reason, message):
 )
 def test_a_newer_minor_release_waits_for_a_restart(running, said, newer):
     assert newer_program(running, said) == newer
+
+
+def said(*standbys: tuple[str, str, str], leader: str = "running", **tags: Any) -> dict[str, Any]:
+    """Return what Patroni says: the leader db1, and of each standby name, role and state."""
+    members = [{"name": "db1", "role": "leader", "state": leader}]
+    members += [{"name": name, "role": role, "state": state, "tags": tags.get(name, {})} for name, role, state in standbys]
+    return {"scope": "main", "members": members}
+
+
+SYNCHRONOUS = said(("db2", "sync_standby", "streaming"))
+UNNAMED = said(("db2", "replica", "streaming"))
+
+
+@pytest.mark.parametrize(
+    ("seen", "name", "synchronous", "missing"),
+    [
+        (SYNCHRONOUS, "db2", True, ""),
+        (SYNCHRONOUS, "db1", True, ""),
+        (UNNAMED, "db2", False, ""),
+        (UNNAMED, "db2", True, "none of db2 is the synchronous standby"),
+        (UNNAMED, "db1", True, "none of db2 is the synchronous standby"),
+        (said(("db2", "quorum_standby", "streaming")), "db2", True, ""),
+        (said(("db2", "sync_standby", "streaming"), ("db3", "replica", "streaming")), "db3", True, ""),
+        (said(("db2", "replica", "streaming"), ("db3", "replica", "streaming")), "db3", True, "none of db2, db3 is the synchronous standby"),
+        (said(("db2", "replica", "streaming"), db2={"nosync": True}), "db2", True, ""),
+        (said(("db2", "replica", "streaming"), db2={"replicatefrom": "db3"}), "db2", True, ""),
+        (said(), "db1", True, ""),
+        (said(("db2", "replica", "starting")), "db2", True, "db2 is starting"),
+        (said(), "db2", True, "db2 is gone"),
+        ({"members": [{"name": "db2", "role": "replica", "state": "streaming"}]}, "db2", True, "nobody leads"),
+    ],
+)
+def test_what_a_member_lacks_after_work_on_it(seen, name, synchronous, missing):
+    assert lacking(info(seen), name, synchronous) == missing
+
+
+class Patroni:
+    """Shows one picture after the other, the last one for ever."""
+
+    def __init__(self, *pictures: dict[str, Any]) -> None:
+        self.pictures = list(pictures)
+
+    def call(self, path: str) -> dict[str, Any]:
+        if path == "/config":
+            return {"synchronous_mode": True}
+        return self.pictures.pop(0) if len(self.pictures) > 1 else self.pictures[0]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(pg_member.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pg_member.time, "sleep", sleep)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_member_is_well_when_there_is_a_synchronous_standby_again():
+    patroni = Patroni(said(("db2", "replica", "starting")), UNNAMED, UNNAMED, SYNCHRONOUS)
+    well(patroni, "db2", 30)
+    assert patroni.pictures == [SYNCHRONOUS]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_member_that_does_not_get_well_is_named():
+    with pytest.raises(PatroniError) as caught:
+        well(Patroni(UNNAMED), "db2", 30)
+    assert str(caught.value) == "30 s after work on db2 began, none of db2 is the synchronous standby. Look at `journalctl -u patroni` there."

@@ -119,6 +119,35 @@ def test_a_change_under_way_is_waited_for():
     assert (result["changed"], result["leader"]) == (False, "db2")
 
 
+UNNAMED = seen(leads("db1", "db2"), follows("db2"), synchronous=True, sync_leader="db1")
+NAMED = seen(leads("db1", "db2"), follows("db2"), synchronous=True, sync_leader="db1", sync_standbys=("db2",))
+
+
+@pytest.mark.parametrize("candidate", [None, "db2"])
+@pytest.mark.parametrize("check", [True, False])
+def test_a_standby_that_is_about_to_be_synchronous_is_waited_for(clock, check, candidate):
+    """A switchover right after the standby was restarted: it streams, and Patroni makes it synchronous some seconds later."""
+    result = operate(Stage(UNNAMED, UNNAMED, NAMED, AFTER), check, timeout=60, candidate=candidate)
+    assert (result["changed"], result["leader"]) == (True, "db2")
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_standby_that_never_gets_synchronous_is_not_waited_for_long():
+    stage = Stage(*[UNNAMED] * 200, NAMED)
+    with pytest.raises(Refusal, match=r"No member of main can take over: db2 is not the synchronous standby\.") as caught:
+        operate(stage, timeout=600)
+    assert caught.value.reason == "no_candidate"
+    assert len(stage.pictures) > 150
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_standby_beside_the_synchronous_one_is_refused_at_once():
+    stage = Stage(seen(leads("db1", "db2", "db3"), follows("db2"), follows("db3"), synchronous=True, sync_leader="db1", sync_standbys=("db2",)), AFTER)
+    with pytest.raises(Refusal, match="db3 cannot lead main: it is not the synchronous standby"):
+        operate(stage, members=[*GIVEN["members"], {"name": "db3", "url": "https://4", "host": "c", "port": 5432}], candidate="db3")
+    assert len(stage.pictures) == 1
+
+
 @pytest.mark.usefixtures("clock")
 def test_a_former_leader_that_is_not_back_is_reported():
     result = operate(Stage(BEFORE, seen(Member("db1", error="Connection refused"), leads("db2"), lease="db2")))
