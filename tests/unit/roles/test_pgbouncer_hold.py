@@ -47,8 +47,9 @@ def agent(load_program: Callable[[str], ModuleType], tmp_path: Path, monkeypatch
 
 def prepared(tmp_path: Path, pause: str = "pass", **given: Any) -> dict[str, Any]:
     program = tmp_path / "psql"
-    program.write_text(CONSOLE.format(said=str(tmp_path / "said"), pause=f"        {pause}"), encoding="utf-8")
-    program.chmod(0o755)
+    # By another process: a thread that forks meanwhile would keep the file open for writing, and nobody could run it.
+    console = CONSOLE.format(said=str(tmp_path / "said"), pause=f"        {pause}")
+    subprocess.run(["install", "-m", "755", "/dev/stdin", program], input=console, text=True, check=True)
     members = [{"name": name, "url": f"https://10.0.0.{number}:8008"} for number, name in ((31, "db1"), (32, "db2"))]
     return {
         "psql": str(program), "user": pwd.getpwuid(os.geteuid()).pw_name, "socket": "/run", "port": 6432, "at": time.time() + 0.1, "drain": 1.0,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +38,8 @@ def run(program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
         leader = f"#!/bin/sh\ncd {tmp_path}\necho \"$*\" >> asked\necho '7710689688293393202|{timeline}|0/145E5E40|'\n"
         for name, text in (("pgbackrest", script), ("psql", leader)):
-            (tmp_path / name).write_text(text, encoding="utf-8")
-            (tmp_path / name).chmod(0o755)
+            # By another process: a thread that forks meanwhile would keep the file open for writing, and nobody could run it.
+            subprocess.run(["install", "-m", "755", "/dev/stdin", tmp_path / name], input=text, text=True, check=True)
         monkeypatch.setattr(program, "PGBACKREST", str(tmp_path / "pgbackrest"))
         words = ["--stanza=main", f"--psql={tmp_path}/psql", f"--patience={patience}", "--keep_data=True", "--scope=main", "--role=replica"]
         connstring = r"user=replicator host=10.0.0.31 application_name=it\ is"

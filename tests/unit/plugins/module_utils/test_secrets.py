@@ -75,4 +75,3 @@ def test_made_values_never_look_like_placeholders(monkeypatch):
     value = s.make(32)
     assert value == "c0ffee" * 5 + "42"
     assert s.defect(s.Secret("vault_x", None, "app", 32, 16), {"vault_x": value}) is None
-

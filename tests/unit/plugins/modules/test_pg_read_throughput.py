@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def call(client: str | None, **arguments: Any) -> dict[str, Any]:
         program = tmp_path / "psql"
         if client is not None:
-            program.write_text(f"#!/bin/sh\n{client}\n", encoding="utf-8")
-            program.chmod(0o755)
+            # By another process: a thread that forks meanwhile would keep the file open for writing, and nobody could run it.
+            subprocess.run(["install", "-m", "755", "/dev/stdin", program], input=f"#!/bin/sh\n{client}\n", text=True, check=True)
         monkeypatch.setattr(clients, "newest_psql", lambda: str(program))
         with patch_module_args({**GIVEN, **arguments}), pytest.raises(SystemExit):
             module.main()
