@@ -127,10 +127,11 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.etcd_client import Cluster
-from ansible_collections.uptier.platform.plugins.module_utils.etcd_members import EtcdError, client_url, environment, own, plan
+from ansible_collections.uptier.platform.plugins.module_utils.etcd_members import EtcdError, Plan, client_url, environment, own, plan
 
 
-def join(cluster, planned):
+def join(cluster: Cluster, planned: Plan) -> None:
+    """Make the running members expect this one, then start it."""
     for identity in planned.remove:
         cluster.change("/v3/cluster/member/remove", {"ID": identity})
     me = own(cluster.parameters["name"], cluster.parameters["members"])
@@ -144,7 +145,7 @@ def join(cluster, planned):
     cluster.wait(client_url(me))
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},

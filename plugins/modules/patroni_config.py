@@ -75,6 +75,7 @@ reason:
 
 import json
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.patroni import CONNECTION_SPEC, Client, PatroniError, info, patch, pick
@@ -83,11 +84,11 @@ from ansible_collections.uptier.platform.plugins.module_utils.patroni_wait impor
 ATTEMPTS = 5
 
 
-def text(value):
+def text(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
-def apply(client, wanted, check_mode):
+def apply(client: Client, wanted: dict[str, Any], check_mode: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Send what differs; return it with what was there. Members that run this at the same time agree by looking again."""
     for attempt in range(1, ATTEMPTS + 1):
         current = client.call("/config")
@@ -107,7 +108,7 @@ def apply(client, wanted, check_mode):
     return {}, {}
 
 
-def look(client, config, settings_sent):
+def look(client: Client, config: dict[str, Any], settings_sent: bool) -> dict[str, Any]:
     """Return the cluster; after settings were sent, once every member had its look at them (or one asks for a restart)."""
     deadline = time.monotonic() + (2 * int(config.get("loop_wait", 10)) if settings_sent else 0)
     while True:
@@ -117,7 +118,7 @@ def look(client, config, settings_sent):
         time.sleep(1)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_SPEC,
@@ -138,7 +139,7 @@ def main():
     for name, settings in seen["pending_restart"].items():
         module.warn(
             f"{name}: PostgreSQL must be restarted before {', '.join(sorted(settings)) or 'its settings'} take effect. "
-            f"Nothing was restarted: `patronictl restart {seen['scope']} {name}` does it, the leader last."
+            "Nothing was restarted: playbooks/restart_postgresql.yml does it, standbys first, the leader after a switchover."
         )
     module.exit_json(
         changed=bool(difference),

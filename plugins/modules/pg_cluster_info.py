@@ -98,7 +98,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.pg_cluster_live im
 from ansible_collections.uptier.platform.plugins.module_utils.pg_failover import not_streaming, view, warnings
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={**CONNECTION_SPEC, "member": {"type": "str"}, "timeout": {"type": "int", "default": 300}},
         supports_check_mode=True,

@@ -181,6 +181,8 @@ reason:
   sample: sql_failed
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.pg_objects import (
     INSIDE_QUERY,
@@ -215,7 +217,7 @@ ROLE_OPTIONS = {
 }
 
 
-def bring_about(module):
+def bring_about(module: AnsibleModule) -> dict[str, Any]:
     """Bring everything to what is declared, or say in check mode what would be done."""
     parameters = module.params
     remote = Remote(**parameters["server"]) if parameters["server"] else None
@@ -257,7 +259,7 @@ def bring_about(module):
     return {"changed": bool(shown), "leads": True, "statements": shown, "diff": diff}
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "databases": {"type": "list", "elements": "dict", "default": [], "options": DATABASE_OPTIONS},

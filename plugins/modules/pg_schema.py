@@ -286,7 +286,7 @@ SCRIPT = {
 }
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "indexes": {"type": "list", "elements": "dict", "default": [], "options": {**PLACE, **INDEX}},

@@ -136,6 +136,7 @@ reason:
 """
 
 from dataclasses import replace
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.pg_remote import ARGUMENTS, Remote
@@ -143,8 +144,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.pg_server import A
 from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError, SqlError
 
 
-def look(remote):
-    """Return what a server says of itself and of us, or why there is no login."""
+def look(remote: Remote) -> tuple[dict[str, Any], str, str]:
+    """Return what a server says of itself and of us; without a login why there is none, as a sentence and as a reason."""
     try:
         with remote.session() as session:
             return {**session.data(QUERY), "tls": session.tls}, "", ""
@@ -154,7 +155,7 @@ def look(remote):
         return {}, f"{remote.label} refused: {error}", "sql_failed"
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "server": {**ARGUMENTS, "required": True},

@@ -71,6 +71,7 @@ reason:
 """
 
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.pgbackrest import LOCKED, RepositoryError, explain, parse, plan, stanza_of
@@ -78,7 +79,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.pgbackrest import 
 ARGUMENTS = {"backup": ["--type=full"]}
 
 
-def run(module, command, *arguments):
+def run(module: AnsibleModule, command: str, *arguments: str) -> str:
     """Run pgBackRest; wait for a command that holds the lock (a timer's backup), a bounded time."""
     deadline = time.monotonic() + module.params["timeout"]
     argv = ["runuser", "-u", module.params["user"], "--", "pgbackrest", f"--stanza={module.params['stanza']}", *arguments, command]
@@ -91,11 +92,11 @@ def run(module, command, *arguments):
         time.sleep(5)
 
 
-def read(module):
+def read(module: AnsibleModule) -> list[dict[str, Any]]:
     return parse(run(module, "info", "--output=json", "--log-level-console=error"))
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "stanza": {"type": "str", "required": True},

@@ -94,14 +94,15 @@ from ansible_collections.uptier.platform.plugins.module_utils.python_venv import
 STAMP = ".complete"
 
 
-def run(module, reason, what, command, hint, **more):
-    code, out, err = module.run_command(command, **more)
+def run(module: AnsibleModule, reason: str, what: str, command: list[str], hint: str) -> str:
+    """Run a command; where it fails, fail with what it said and what to do."""
+    code, out, err = module.run_command(command)
     if code:
         module.fail_json(msg=f"{what} failed ({code}): {(err or out).strip()[-2000:]}. {hint}", reason=reason)
     return out.strip()
 
 
-def build(module, target):
+def build(module: AnsibleModule, target: str) -> None:
     """Make the environment at its final place, where its scripts expect it; the stamp says that it is complete."""
     parameters = module.params
     shutil.rmtree(target, ignore_errors=True)
@@ -132,7 +133,8 @@ def build(module, target):
         handle.write(os.path.basename(target) + "\n")
 
 
-def switch(link, target):
+def switch(link: str, target: str) -> None:
+    """Let the path lead to the new environment, in one step."""
     if os.path.isdir(link) and not os.path.islink(link):
         shutil.rmtree(link)
     temporary = f"{link}.new"
@@ -142,7 +144,7 @@ def switch(link, target):
     os.replace(temporary, link)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},

@@ -95,6 +95,7 @@ def test_what_waits_for_a_restart_is_a_warning(member: Member, run: Callable[...
     member.cluster["members"] = [LEADER, {**FOLLOWER, **waiting}]
     result = run(patroni_config.main, config={})
     assert "db2: PostgreSQL must be restarted before max_connections" in warnings[0]
+    assert "playbooks/restart_postgresql.yml does it" in warnings[0]
     assert list(result["pending_restart"]) == ["db2"]
 
 
