@@ -309,6 +309,7 @@ def run_all(stages: list[Stage], jobs: int) -> int:
 
     def interrupted(number: int, _frame: object) -> None:
         runner.stop()
+        say("run_tests: interrupted, and what ran was ended. Hosts of its scenarios may still be there: `make clean` removes them.")
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, interrupted)
