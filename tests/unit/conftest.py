@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -52,3 +53,16 @@ def load_program() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture(scope="session")
+def write_program() -> Callable[[Path, str], None]:
+    """Return what writes a program that can be run at once.
+
+    Another process writes it: a thread that forks meanwhile would keep the file open for writing, and nobody could run it.
+    """
+
+    def write(path: Path, text: str) -> None:
+        subprocess.run(["install", "-m", "755", "/dev/stdin", path], input=text, text=True, check=True)
+
+    return write

@@ -28,6 +28,7 @@ for line in sys.stdin:
     elif line == "PAUSE":
 {pause}
 """
+Prepared = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
@@ -45,17 +46,21 @@ def agent(load_program: Callable[[str], ModuleType], tmp_path: Path, monkeypatch
     return module
 
 
-def prepared(tmp_path: Path, pause: str = "pass", **given: Any) -> dict[str, Any]:
-    program = tmp_path / "psql"
-    # By another process: a thread that forks meanwhile would keep the file open for writing, and nobody could run it.
-    console = CONSOLE.format(said=str(tmp_path / "said"), pause=f"        {pause}")
-    subprocess.run(["install", "-m", "755", "/dev/stdin", program], input=console, text=True, check=True)
-    members = [{"name": name, "url": f"https://10.0.0.{number}:8008"} for number, name in ((31, "db1"), (32, "db2"))]
-    return {
-        "psql": str(program), "user": pwd.getpwuid(os.geteuid()).pw_name, "socket": "/run", "port": 6432, "at": time.time() + 0.1, "drain": 1.0,
-        "limit": 0.5, "leader": "db1", "members": members, "router": "/nowhere", "backend": "postgresql_leader", "ca": "", "cert": "", "key": "",
-        **given,
-    }  # fmt: skip
+@pytest.fixture
+def prepared(tmp_path: Path, write_program: Callable[[Path, str], None]) -> Prepared:
+    """Return what makes the agent's settings; `pause` is what the console does when it is to pause."""
+
+    def prepare(pause: str = "pass", **given: Any) -> dict[str, Any]:
+        program = tmp_path / "psql"
+        write_program(program, CONSOLE.format(said=str(tmp_path / "said"), pause=f"        {pause}"))
+        members = [{"name": name, "url": f"https://10.0.0.{number}:8008"} for number, name in ((31, "db1"), (32, "db2"))]
+        return {
+            "psql": str(program), "user": pwd.getpwuid(os.geteuid()).pw_name, "socket": "/run", "port": 6432, "at": time.time() + 0.1, "drain": 1.0,
+            "limit": 0.5, "leader": "db1", "members": members, "router": "/nowhere", "backend": "postgresql_leader", "ca": "", "cert": "", "key": "",
+            **given,
+        }  # fmt: skip
+
+    return prepare
 
 
 def said(tmp_path: Path) -> list[str]:
@@ -66,12 +71,12 @@ def reported(agent: ModuleType) -> dict[str, Any]:
     return json.loads(agent.REPORT.read_text(encoding="utf-8"))
 
 
-def test_clients_wait_until_another_member_leads(agent: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_wait_until_another_member_leads(agent: ModuleType, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     told: list[str] = []
     monkeypatch.setattr(agent, "leads", lambda member, context: asked.append(member["name"]) or len(asked) > 2)
     monkeypatch.setattr(agent, "router", lambda path, command: told.append(command))
-    assert agent.hold(prepared(tmp_path)) == 0
+    assert agent.hold(prepared()) == 0
     assert said(tmp_path) == ["SHOW VERSION", "PAUSE", "RESUME"]
     assert set(asked) == {"db2"}, "the old leader is not asked: it leads until it has stopped"
     assert told == ["set server postgresql_leader/db1 health down", "set server postgresql_leader/db2 health up"]
@@ -80,37 +85,37 @@ def test_clients_wait_until_another_member_leads(agent: ModuleType, tmp_path: Pa
     assert result["paused_seconds"] >= 2 * agent.LOOK
 
 
-def test_an_endless_transaction_is_given_up(agent: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_transaction_is_given_up(agent: ModuleType, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PAUSE does not come back, so a session of its own resumes, and nobody is asked who leads."""
     monkeypatch.setattr(agent, "leads", lambda member, context: pytest.fail("it was given up"))
-    assert agent.hold(prepared(tmp_path, "import time; time.sleep(30)", drain=0.3)) == 0
+    assert agent.hold(prepared("import time; time.sleep(30)", drain=0.3)) == 0
     assert said(tmp_path) == ["SHOW VERSION", "PAUSE", "RESUME"]
     assert reported(agent)["state"] == "gave_up"
     assert reported(agent)["message"] == "PAUSE: no answer within 0.3 s. Resumed."
 
 
-def test_a_console_that_refuses(agent: ModuleType, tmp_path: Path) -> None:
-    assert agent.hold(prepared(tmp_path, "print('ERROR: admin access needed', file=sys.stderr, flush=True)")) == 0
+def test_a_console_that_refuses(agent: ModuleType, prepared: Prepared, tmp_path: Path) -> None:
+    assert agent.hold(prepared("print('ERROR: admin access needed', file=sys.stderr, flush=True)")) == 0
     assert reported(agent)["message"] == "ERROR: admin access needed. Resumed."
     assert said(tmp_path)[-1] == "RESUME"
 
 
-def test_a_console_that_dies(agent: ModuleType, tmp_path: Path) -> None:
-    assert agent.hold(prepared(tmp_path, "sys.exit('FATAL: shut down')")) == 0
+def test_a_console_that_dies(agent: ModuleType, prepared: Prepared) -> None:
+    assert agent.hold(prepared("sys.exit('FATAL: shut down')")) == 0
     assert reported(agent)["message"] == "PAUSE: FATAL: shut down. Resumed."
 
 
-def test_nobody_else_leads(agent: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_else_leads(agent: ModuleType, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "leads", lambda member, context: False)
-    assert agent.hold(prepared(tmp_path)) == 0
+    assert agent.hold(prepared()) == 0
     assert said(tmp_path)[-1] == "RESUME"
     assert reported(agent)["state"] == "timed_out"
     assert reported(agent)["message"] == "nobody else led within 0.5 s"
 
 
-def test_a_router_that_is_not_there_is_a_note(agent: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_router_that_is_not_there_is_a_note(agent: ModuleType, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "leads", lambda member, context: True)
-    assert agent.hold(prepared(tmp_path)) == 0
+    assert agent.hold(prepared()) == 0
     assert reported(agent)["state"] == "switched"
     assert "the router was not told" in reported(agent)["message"]
     assert said(tmp_path)[-1] == "RESUME"
@@ -148,14 +153,14 @@ class Connection:
         pass
 
 
-def test_the_guard_resumes_and_says_that_it_was_interrupted(agent: ModuleType, tmp_path: Path) -> None:
-    assert agent.resume(prepared(tmp_path)) == 0
+def test_the_guard_resumes_and_says_that_it_was_interrupted(agent: ModuleType, prepared: Prepared, tmp_path: Path) -> None:
+    assert agent.resume(prepared()) == 0
     assert said(tmp_path) == ["RESUME"]
     assert reported(agent)["state"] == "interrupted"
 
 
-def test_the_guard_keeps_what_was_reported(agent: ModuleType, tmp_path: Path) -> None:
+def test_the_guard_keeps_what_was_reported(agent: ModuleType, prepared: Prepared, tmp_path: Path) -> None:
     agent.report(state="switched", paused_seconds=1.5)
-    assert agent.resume(prepared(tmp_path)) == 0
+    assert agent.resume(prepared()) == 0
     assert said(tmp_path) == ["RESUME"]
     assert reported(agent)["state"] == "switched"

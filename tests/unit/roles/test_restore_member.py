@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ def program(load_program: Callable[[str], ModuleType], monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def run(program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def run(program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_program: Callable[[Path, str], None]) -> Callable[..., int]:
     """Run it with what the repository says, look after look (the last for ever), and the leader's timeline."""
 
     def call(looks: list[dict[str, Any]], timeline: int = 10, restored: int = 0, patience: float = 30) -> int:
@@ -38,8 +37,7 @@ def run(program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
         leader = f"#!/bin/sh\ncd {tmp_path}\necho \"$*\" >> asked\necho '7710689688293393202|{timeline}|0/145E5E40|'\n"
         for name, text in (("pgbackrest", script), ("psql", leader)):
-            # By another process: a thread that forks meanwhile would keep the file open for writing, and nobody could run it.
-            subprocess.run(["install", "-m", "755", "/dev/stdin", tmp_path / name], input=text, text=True, check=True)
+            write_program(tmp_path / name, text)
         monkeypatch.setattr(program, "PGBACKREST", str(tmp_path / "pgbackrest"))
         words = ["--stanza=main", f"--psql={tmp_path}/psql", f"--patience={patience}", "--keep_data=True", "--scope=main", "--role=replica"]
         connstring = r"user=replicator host=10.0.0.31 application_name=it\ is"

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,13 @@ GIVEN = {"database": "shop_ro", "user": "shop_ro", "password": "it's secret", "c
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, write_program: Callable[[Path, str], None]
+) -> Callable[..., dict[str, Any]]:
     def call(client: str | None, **arguments: Any) -> dict[str, Any]:
         program = tmp_path / "psql"
         if client is not None:
-            # By another process: a thread that forks meanwhile would keep the file open for writing, and nobody could run it.
-            subprocess.run(["install", "-m", "755", "/dev/stdin", program], input=f"#!/bin/sh\n{client}\n", text=True, check=True)
+            write_program(program, f"#!/bin/sh\n{client}\n")
         monkeypatch.setattr(clients, "newest_psql", lambda: str(program))
         with patch_module_args({**GIVEN, **arguments}), pytest.raises(SystemExit):
             module.main()
