@@ -89,6 +89,11 @@ def serves(cluster: Mapping[str, Any], name: str) -> bool:
     return mine.get("state") in (("running",) if mine.get("role") in LEADER_ROLES else ("streaming",))
 
 
+def synchronous(config: Mapping[str, Any]) -> bool:
+    """Tell whether commits wait for a standby by the dynamic configuration; Patroni ignores the setting in a standby cluster."""
+    return bool(config.get("synchronous_mode")) and not config.get("standby_cluster")
+
+
 def describe(cluster: Mapping[str, Any]) -> str:
     """Return one line that says what each member does."""
     members = [f"{member.get('name')}: {member.get('role')}, {member.get('state')}" for member in cluster.get("members", [])]

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ansible_collections.uptier.platform.plugins.module_utils.patroni import synchronous
+
 PRIMARY_ROLES = ("primary", "master", "leader")
 LEADING_ROLES = (*PRIMARY_ROLES, "standby_leader")
 SAFE_PATRONI = (4, 1)
@@ -183,7 +185,7 @@ def stored_state(
         "last_position": status.get("optime"),
         "growth": max(growth, 0),
         "slots": {name: int(at) for name, at in (status.get("slots") or {}).items() if isinstance(at, int)},
-        "synchronous": bool(config.get("synchronous_mode")),
+        "synchronous": synchronous(config),
         "sync_leader": sync.get("leader"),
         "sync_standbys": tuple(filter(None, standbys.split(","))) if isinstance(standbys, str) else tuple(standbys),
         "maximum_lag": config.get("maximum_lag_on_failover"),
@@ -477,9 +479,7 @@ def choose(scope: str, wish: Wish, judged: list[dict[str, Any]]) -> dict[str, An
 
 def passes_soon(cluster: Cluster, refusal: Refusal) -> bool:
     """Tell whether a refusal ends by itself: for some seconds after a restart or a failover no standby has been made synchronous yet."""
-    if not cluster.synchronous or cluster.sync_standbys or cluster.leader is None:
-        return False
-    return any(entry["reason"] == NOT_SYNCHRONOUS for entry in refusal.candidates)
+    return not cluster.sync_standbys and any(entry["reason"] == NOT_SYNCHRONOUS for entry in refusal.candidates)
 
 
 def describe(cluster: Cluster) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.patroni import Client, PatroniError, info
+from ansible_collections.uptier.platform.plugins.module_utils.patroni import Client, PatroniError, info, synchronous
 
 
 class Refusal(Exception):
@@ -78,13 +78,13 @@ def newer_program(running: int, said: str) -> str:
     return f"{found[1]}.{found[2]}"
 
 
-def lacking(cluster: Mapping[str, Any], name: str, synchronous: bool) -> str:
+def lacking(cluster: Mapping[str, Any], name: str, wants_standby: bool) -> str:
     """Return what keeps the cluster from being well again after work on a member; empty when nothing does.
 
     Args:
         cluster: what `patroni.info` returned.
         name: the member.
-        synchronous: whether the cluster wants a synchronous standby. Patroni names one only when it saw it stream, so for some
+        wants_standby: whether the cluster wants a synchronous standby. Patroni names one only when it saw it stream, so for some
             seconds there is none: who restarted the next member then would risk acknowledged rows.
     """
     if not cluster["leader"]:
@@ -94,19 +94,26 @@ def lacking(cluster: Mapping[str, Any], name: str, synchronous: bool) -> str:
         return f"{name} is {mine['state']}"
     if name in cluster["pending_restart"]:
         return f"{name} still waits for a restart"
-    standbys = [member for member in cluster["members"] if member["state"] == "streaming" and not member["tags"].get("nosync")]
-    direct = [member for member in standbys if not member["tags"].get("replicatefrom")]
-    if synchronous and direct and not any(member["synchronous"] for member in standbys):
-        return f"none of {', '.join(member['name'] for member in direct)} is the synchronous standby"
+    streaming = [member for member in cluster["members"] if member["state"] == "streaming"]
+    able = [member["name"] for member in streaming if not (member["tags"].get("nosync") or member["tags"].get("replicatefrom"))]
+    if wants_standby and able and not any(member["synchronous"] for member in streaming):
+        return f"none of {', '.join(able)} is the synchronous standby"
     return ""
 
 
-def well(client: Client, name: str, timeout: int) -> None:
-    """Wait until the member leads or streams, and a synchronous standby is there again where the cluster wants one."""
-    deadline = time.monotonic() + timeout
-    synchronous = bool(client.call("/config").get("synchronous_mode"))
+def well(client: Client, name: str, timeout: int, began: float | None = None) -> None:
+    """Wait until the member leads or streams, and a synchronous standby is there again where the cluster wants one.
+
+    Args:
+        client: of that member.
+        name: the member.
+        timeout: in seconds.
+        began: when the work on it began, by the monotonic clock; now, where it is not given.
+    """
+    deadline = (time.monotonic() if began is None else began) + timeout
+    wants_standby = synchronous(client.call("/config"))
     while True:
-        missing = lacking(info(client.call("/cluster")), name, synchronous)
+        missing = lacking(info(client.call("/cluster")), name, wants_standby)
         if not missing:
             return
         if time.monotonic() > deadline:

@@ -107,12 +107,13 @@ class Operation:
             try:
                 todo = plan(cluster, self.wish)
             except Refusal as refusal:
-                # Between two leaders nobody leads for a moment.
-                under_way = refusal.reason == "no_leader" and (cluster.requested or cluster.lease)
-                if passes_soon(cluster, refusal) and time.monotonic() < min(soon, deadline):
-                    time.sleep(1)
-                    continue
-                if not under_way or self.check_mode or time.monotonic() > deadline:
+                if passes_soon(cluster, refusal):
+                    until = min(soon, deadline)
+                elif refusal.reason == "no_leader" and (cluster.requested or cluster.lease) and not self.check_mode:
+                    until = deadline  # between two leaders nobody leads for a moment
+                else:
+                    raise
+                if time.monotonic() > until:
                     raise
                 time.sleep(1)
                 continue

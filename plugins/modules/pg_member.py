@@ -91,17 +91,17 @@ from ansible_collections.uptier.platform.plugins.module_utils.pg_member import R
 
 def rebuilt(client: Client, member: str, timeout: int) -> None:
     """Wait until the member left its old data (it stops streaming), then until it streams again."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     left = False
     seen: dict = {}
-    while time.monotonic() < deadline:
+    while time.monotonic() < began + timeout:
         try:
             seen = next((entry for entry in info(client.call("/cluster"))["members"] if entry["name"] == member), {})
         except PatroniError:
             seen = {}  # a member that is being rebuilt may not answer for a moment
         left = left or seen.get("state") not in ("streaming", "running")
         if left and seen.get("state") == "streaming":
-            well(client, member, max(1, round(deadline - time.monotonic())))
+            well(client, member, timeout, began)
             return
         time.sleep(1)
     raise PatroniError(

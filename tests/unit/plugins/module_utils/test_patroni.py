@@ -117,3 +117,18 @@ def test_errors_say_who_answered_what(monkeypatch: pytest.MonkeyPatch, error: Ex
 def test_answers_that_are_no_json_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patroni, "open_url", lambda *dummy, **more: io.BytesIO(b"scheduled"))
     assert patroni.Client(CONNECTION).call("/switchover", "POST", {}) == "scheduled"
+
+
+@pytest.mark.parametrize(
+    ("config", "synchronous"),
+    [
+        ({"synchronous_mode": True}, True),
+        ({"synchronous_mode": "quorum"}, True),
+        ({"synchronous_mode": False}, False),
+        ({}, False),
+        ({"synchronous_mode": True, "standby_cluster": {"host": "10.0.0.31"}}, False),
+        ({"synchronous_mode": True, "standby_cluster": None}, True),
+    ],
+)
+def test_whether_commits_wait_for_a_standby(config, synchronous):
+    assert patroni.synchronous(config) is synchronous

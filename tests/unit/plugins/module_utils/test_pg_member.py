@@ -112,12 +112,13 @@ def test_what_a_member_lacks_after_work_on_it(seen, name, synchronous, missing):
 class Patroni:
     """Shows one picture after the other, the last one for ever."""
 
-    def __init__(self, *pictures: dict[str, Any]) -> None:
+    def __init__(self, *pictures: dict[str, Any], **config: Any) -> None:
         self.pictures = list(pictures)
+        self.config = {"synchronous_mode": True, **config}
 
     def call(self, path: str) -> dict[str, Any]:
         if path == "/config":
-            return {"synchronous_mode": True}
+            return self.config
         return self.pictures.pop(0) if len(self.pictures) > 1 else self.pictures[0]
 
 
@@ -137,6 +138,19 @@ def test_a_member_is_well_when_there_is_a_synchronous_standby_again():
     patroni = Patroni(said(("db2", "replica", "starting")), UNNAMED, UNNAMED, SYNCHRONOUS)
     well(patroni, "db2", 30)
     assert patroni.pictures == [SYNCHRONOUS]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_standby_cluster_has_no_synchronous_standby():
+    """Patroni ignores the setting there, so nothing is waited for."""
+    well(Patroni(UNNAMED, standby_cluster={"host": "10.0.0.31"}), "db2", 30)
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_time_counts_from_when_the_work_began():
+    pg_member.time.sleep(29)
+    with pytest.raises(PatroniError, match="30 s after work on db2 began, none of db2"):
+        well(Patroni(*[UNNAMED] * 4, SYNCHRONOUS), "db2", 30, began=0.0)
 
 
 @pytest.mark.usefixtures("clock")
