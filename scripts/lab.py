@@ -8,10 +8,13 @@ uptier.lab=<lab>. `up` continues on what is there; `down` removes what carries t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
+import http.client
 import json
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +29,8 @@ from support import BUILD, CACHE, Problem, run, say, stop
 LABEL = "uptier.lab"
 PACKAGE_CACHE = "uptier-apt-cache"
 POOL = "/var/cache/uptier-apt"
+# What the hosts of each lab used of the processors, kept when they are removed.
+SPENT = CACHE / "processor-seconds"
 BOOT_SECONDS = 120
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 FIRST_NUMBER = 11
@@ -88,6 +93,36 @@ def each(action: Callable[[Host], None], hosts: list[Host]) -> None:
     with ThreadPoolExecutor(max_workers=8) as pool:
         for result in [pool.submit(action, host) for host in hosts]:
             result.result()
+
+
+class EngineConnection(http.client.HTTPConnection):
+    """HTTP over the engine's socket."""
+
+    def connect(self) -> None:
+        """Connect to the socket that the `docker` command uses by default."""
+        address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        if not address.startswith("unix://"):
+            raise OSError(f"the engine is at {address}, not on this machine")
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(address.removeprefix("unix://"))
+
+
+def processor_seconds(name: str) -> float:
+    """Return what the hosts of a lab have used of the processors: those that run now, and those that `down` has removed.
+
+    A host that was killed and started again counts from its last start.
+    """
+    total = 0.0
+    with contextlib.suppress(OSError, ValueError):
+        total += float((SPENT / name).read_text(encoding="ascii"))
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError, Problem):
+        for container in run("docker", "ps", "-q", "--filter", f"label={LABEL}={name}", timeout=30).stdout.split():
+            engine = EngineConnection("localhost", timeout=10)
+            engine.request("GET", f"/containers/{container}/stats?stream=false&one-shot=true")
+            total += json.load(engine.getresponse())["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+            engine.close()
+    return total
 
 
 class Lab:
@@ -256,6 +291,10 @@ apt-get update -qq
         wanted = f"label={LABEL}={self.name}"
         containers = run("docker", "ps", "-aq", "--filter", wanted).stdout.split()
         if containers:
+            spent = processor_seconds(self.name)
+            record = SPENT / self.name
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text(f"{spent:.1f}\n", encoding="ascii")
             run("docker", "rm", "--force", "--volumes", *containers, timeout=120)
         networks = run("docker", "network", "ls", "-q", "--filter", wanted).stdout.split()
         if networks:

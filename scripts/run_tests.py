@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab import processor_seconds
 from support import BIN, BUILD, ROOT, Problem, run, say, stop
 
 LOGS = BUILD / "test-logs"
@@ -55,6 +56,9 @@ class Stage:
     passed: int = 0
     failed: int = 0
     seconds: float = 0.0
+    lab: str = ""
+    own_seconds: float = 0.0
+    host_seconds: float = 0.0
 
     @property
     def log(self) -> Path:
@@ -82,7 +86,9 @@ def molecule(scenario: str, minutes: float = 20, binaries: Path = BIN) -> Stage:
     if not tests:
         commands.insert(0, python("-c", f"raise SystemExit('molecule/{scenario} has no test_*.py: it would prove nothing')"))
     name, group = (scenario, "molecule") if binaries == BIN else (f"latest_{scenario}", "latest")
-    return Stage(name, group, commands, alone, minutes, molecule_environment(scenario, binaries))
+    stage = Stage(name, group, commands, alone, minutes, molecule_environment(scenario, binaries))
+    stage.lab = f"mol-{SHARED if scenario.startswith('ops_') else scenario}"
+    return stage
 
 
 def molecule_environment(scenario: str, binaries: Path) -> dict[str, str]:
@@ -165,6 +171,7 @@ class Runner:
     def _run(self, stage: Stage) -> None:
         started = time.monotonic()
         deadline = started + stage.minutes * 60
+        before = processor_seconds(stage.lab) if stage.lab else 0.0
         problem = ""
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "ANSIBLE_FORCE_COLOR": "0", **stage.environment}
@@ -173,11 +180,13 @@ class Runner:
                 words = [str(word) for word in command]
                 log.write(f"$ {' '.join(words)}\n".encode())
                 log.flush()
-                problem = self._command(words, environment, log.fileno(), deadline)
+                problem, used = self._command(words, environment, log.fileno(), deadline)
+                stage.own_seconds += used
                 if problem:
                     log.write(f"\n{problem}\n".encode())
                     break
         stage.seconds = time.monotonic() - started
+        stage.host_seconds = max(0.0, processor_seconds(stage.lab) - before) if stage.lab else 0.0
         text = stage.log.read_text(encoding="utf-8", errors="replace")
         stage.passed, stage.failed = count(text, bool(problem))
         with self.lock:
@@ -187,29 +196,59 @@ class Runner:
                 lines = excerpt(text)
                 say("\n".join(f"    | {line}" for line in lines) + f"\n    all of it: {stage.log.relative_to(ROOT)}\n")
 
-    def _command(self, words: list[str], environment: dict[str, str], log: int, deadline: float) -> str:
-        """Run a command in a process group of its own; return what went wrong."""
+    def _command(self, words: list[str], environment: dict[str, str], log: int, deadline: float) -> tuple[str, float]:
+        """Run a command in a process group of its own; return what went wrong, and the seconds of processor that it used."""
         try:
             process = subprocess.Popen(
                 words, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         except OSError as error:
-            return f"{words[0]} cannot be run: {error}"
+            return f"{words[0]} cannot be run: {error}", 0.0
         self.running.add(process)
         try:
-            status = process.wait(max(1.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            end_group(process)
-            return "ended here: the stage has used up its time"
+            while not ended(process):
+                if time.monotonic() > deadline:
+                    end_group(process)
+                    return "ended here: the stage has used up its time", 0.0
+                time.sleep(0.1)
+            used = used_by(process.pid)
+            status = process.wait()
         finally:
             self.running.discard(process)
-        return f"ended with status {status}" if status else ""
+        return f"ended with status {status}" if status else "", used
 
     def stop(self) -> None:
         """End everything that runs."""
         self.stopped = True
         for process in list(self.running):
             end_group(process)
+
+
+def ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a process has ended, and leave it to be waited for."""
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:  # an interrupt has waited for it
+        return True
+
+
+def used_by(pid: int) -> float:
+    """Return the seconds of processor that an ended process and the children that it waited for have used."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def machine_seconds() -> float:
+    """Return how long all processors of this machine have worked since its start; 0 where nobody counts that."""
+    try:
+        ticks = [int(word) for word in Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]]
+    except OSError:
+        return 0.0
+    user, nice, system, dummy_idle, dummy_wait, interrupts, soft, dummy_stolen = ticks
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -243,14 +282,23 @@ def excerpt(text: str) -> list[str]:
     return [*early, "...", *lines[-TAIL:]] if early else lines[-TAIL:]
 
 
-def table(stages: Iterable[Stage], seconds: float) -> str:
-    """Return the result for people."""
-    rows = [("stage", "passed", "failed", "seconds")]
+def table(stages: Iterable[Stage], seconds: float, busy: float) -> str:
+    """Return the result for people: what each stage took of the clock and of the processors, here and on its hosts."""
+    rows = [("stage", "passed", "failed", "seconds", "cpu", "of hosts")]
     done = list(stages)
-    rows += [(stage.name, str(stage.passed), str(stage.failed), f"{stage.seconds:.1f}") for stage in done]
-    rows.append(("wall clock", "", "", f"{seconds:.1f}"))
+    for stage in done:
+        cpu, hosts = stage.own_seconds + stage.host_seconds, stage.host_seconds
+        rows.append(
+            (stage.name, str(stage.passed), str(stage.failed), f"{stage.seconds:.0f}", f"{cpu:.0f}", f"{hosts:.0f}" if hosts else "")
+        )
+    known = sum(stage.own_seconds + stage.host_seconds for stage in done)
+    rows.append(("all stages", "", "", "", f"{known:.0f}", f"{sum(stage.host_seconds for stage in done):.0f}"))
+    rows.append(("the engine and the rest", "", "", "", f"{max(0.0, busy - known):.0f}", ""))
     width = max(len(row[0]) for row in rows)
-    return "\n".join(f"{a:<{width}}  {b:>7}  {c:>7}  {d:>8}" for a, b, c, d in rows)
+    lines = [f"{a:<{width}}  {b:>7}  {c:>7}  {d:>8}  {e:>7}  {f:>8}" for a, b, c, d, e, f in rows]
+    processors = os.cpu_count() or 1
+    lines.append(f"wall clock {seconds:.0f} s, processors {busy:.0f} s, {processors} processors {busy / seconds / processors:.0%} busy")
+    return "\n".join(lines)
 
 
 def prepare(stages: list[Stage]) -> None:
@@ -305,7 +353,7 @@ def main() -> None:
 def run_all(stages: list[Stage], jobs: int) -> int:
     """Run the stages, print the table, return the exit status."""
     runner = Runner()
-    started = time.monotonic()
+    started, worked = time.monotonic(), machine_seconds()
 
     def interrupted(number: int, _frame: object) -> None:
         runner.stop()
@@ -328,7 +376,7 @@ def run_all(stages: list[Stage], jobs: int) -> int:
             say(f"{name}: {found}")
     for line in sorted(not_verified):
         say(line)
-    say("\n" + table(stages, time.monotonic() - started))
+    say("\n" + table(stages, time.monotonic() - started, machine_seconds() - worked))
     say(f"\n{sum(stage.passed for stage in stages)} passed, {sum(stage.failed for stage in stages)} failed")
     return int(any(stage.failed for stage in stages))
 
