@@ -112,16 +112,23 @@ def levels(of: Graph) -> list[list[str]]:
 
 
 def picture() -> str:
-    """Return the picture as Markdown: a table of the parts in levels, from those that act to those that import nothing."""
+    """Return the picture as Markdown: a diagram, and a table of the parts in levels, from those that act to those that import nothing."""
     sizes: dict[str, int] = {}
     whole = graph()
     for name in whole:
         sizes[part_of(name)] = sizes.get(part_of(name), 0) + 1
     between = parts(whole)
-    lines = ["| level | part | files | imports |", "| --- | --- | --- | --- |"]
-    rows = levels(between)
-    for number, row in reversed(list(enumerate(rows, 1))):
-        for name in row:
-            shown = ", ".join(f"`{other.removeprefix('module_utils.')}`" for other in sorted(between[name]))
-            lines.append(f"| {number} | `{name}` | {sizes[name]} | {shown} |")
+    rows = [name for row in reversed(levels(between)) for name in row]
+    lines = ["```mermaid", "graph LR"]
+    lines += [f'  {short(name)}["{short(name)} ({sizes[name]})"]' for name in rows]
+    lines += [f"  {short(name)} --> {short(other)}" for name in rows for other in sorted(between[name])]
+    lines += ["```", "", "| part of `plugins/` | files | imports |", "| --- | --- | --- |"]
+    for name in rows:
+        shown = ", ".join(f"`{short(other)}`" for other in sorted(between[name]))
+        lines.append(f"| `{name.replace('.', '/')}` | {sizes[name]} | {shown} |")
     return "\n".join(lines)
+
+
+def short(name: str) -> str:
+    """Return the last word of a part's name."""
+    return name.rpartition(".")[2]
