@@ -34,6 +34,8 @@ SPENT = CACHE / "processor-seconds"
 BOOT_SECONDS = 120
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 FIRST_NUMBER = 11
+# What a host weighs beside others where processors are scarce; the engine's own default is 1024.
+SHARES = os.environ.get("UPTIER_LAB_SHARES", "")
 FREE_NETS = range(20, 251)
 
 # --privileged is not to be had on every machine, and these are enough for systemd, nftables and keepalived.
@@ -204,6 +206,7 @@ class Lab:
             *(f"--network={self.name}", f"--ip={self.address(host)}"),
             *(f"--label={LABEL}={self.name}", f"--label=uptier.release={host.release}"),
             *FLAGS,
+            *([f"--cpu-shares={SHARES}"] if SHARES else []),
             *(NESTED_FLAGS if host.nested else ["--cgroupns=private"]),
             *(f"--sysctl={key}={value}" for key, value in host.sysctls.items()),
             f"--volume={PACKAGE_CACHE}:{POOL}",
