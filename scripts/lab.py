@@ -33,6 +33,8 @@ from harness import enter
 LABEL = "uptier.lab"
 PACKAGE_CACHE = "uptier-apt-cache"
 POOL = "/var/cache/uptier-apt"
+# A mirror removes what an update has replaced, though not at once.
+LISTS_MINUTES = 60
 # What the hosts of each lab used of the processors, kept when they are removed.
 SPENT = CACHE / "processor-seconds"
 BOOT_SECONDS = 120
@@ -156,7 +158,7 @@ class Lab:
     # -- up -----------------------------------------------------------------------------------
 
     def up(self) -> None:
-        """Have every host running, booted, and its package lists fresh."""
+        """Have every host running, booted, and its package lists there."""
         numbers = [host.number for host in self.hosts]
         if len(set(numbers)) != len(numbers):
             raise Problem(f"two hosts of the lab {self.name} have the same lab_number: {sorted(numbers)}.")
@@ -247,10 +249,12 @@ class Lab:
             time.sleep(0.3)
 
     def _prepare(self, host: Host) -> None:
-        """Share downloaded packages between hosts and fetch the package lists.
+        """Share downloaded packages and package lists between hosts.
 
         Each host has an archive directory of its own, since apt locks it for as long as it installs. New packages are
         linked into the pool of the release, and the pool into the directory of each new host: no copy, no download.
+        Lists are fetched by the first host that finds none, or old ones, and copied by the others. They look as if
+        fetched now, as after an update, and a role that wants to fetch them itself does.
         """
         name = self.container(host)
         script = f"""set -eu
@@ -262,7 +266,23 @@ cat >/etc/apt/apt.conf.d/01uptier-lab <<CONF
 Dir::Cache::archives "$own/";
 DPkg::Pre-Invoke {{ "cp -ln $own/*.deb $pool/ 2>/dev/null || true"; }};
 CONF
-apt-get update -qq
+sources=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | cksum | tr ' ' -)
+kept={POOL}/lists/$sources
+mkdir -p "$kept"
+exec 9>"$kept/lock"
+flock 9
+if [ -z "$(find "$kept/fetched" -mmin -{LISTS_MINUTES} 2>/dev/null)" ]; then
+    rm -rf "$kept/fetched" "$kept/lists" "$kept/cache"
+    apt-get update -qq
+    cp -a /var/lib/apt/lists "$kept/lists"
+    mkdir "$kept/cache"
+    cp -a /var/cache/apt/*.bin "$kept/cache/"
+    : >"$kept/fetched"
+else
+    cp -a "$kept/lists/." /var/lib/apt/lists/
+    cp -a "$kept/cache/." /var/cache/apt/
+    touch /var/lib/apt/lists
+fi
 : >/var/lib/uptier-lab-prepared
 """
         run("docker", "exec", "-i", name, "sh", "-s", stdin=script, timeout=300)
