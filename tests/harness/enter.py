@@ -195,9 +195,15 @@ def start(
     """Start a program on a host, as root. Raises Closed."""
     opened = door(container)
     return subprocess.Popen(
-        opened.command(words), env={**opened.environment, **(environment or {})}, cwd="/", stdin=stdin, stdout=stdout, stderr=stderr,
-        text=text, start_new_session=True,
-    )  # fmt: skip
+        opened.command(words),
+        env={**opened.environment, **(environment or {})},
+        cwd="/",
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        text=text,
+        start_new_session=True,
+    )
 
 
 def finish(process: subprocess.Popen[bytes], given: bytes | None = None, timeout: float | None = None) -> tuple[int, bytes, bytes]:
@@ -274,9 +280,16 @@ class Reach:
         return cls(connection == "enter")
 
     def start(
-        self, container: str, words: Sequence[str], *, environment: Mapping[str, str] | None = None,
-        stdout: IO[Any] | int = subprocess.PIPE, stderr: IO[Any] | int = subprocess.PIPE, feed: bool = False, text: bool = True,
-    ) -> subprocess.Popen[Any]:  # fmt: skip
+        self,
+        container: str,
+        words: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdout: IO[Any] | int = subprocess.PIPE,
+        stderr: IO[Any] | int = subprocess.PIPE,
+        feed: bool = False,
+        text: bool = True,
+    ) -> subprocess.Popen[Any]:
         """Start a program, with a pipe to its input where `feed` says so. Raises Closed when it enters."""
         stdin = subprocess.PIPE if feed else subprocess.DEVNULL
         if self.entering:
@@ -286,9 +299,14 @@ class Reach:
         return subprocess.Popen(command, env={**os.environ, **(environment or {})}, stdin=stdin, stdout=stdout, stderr=stderr, text=text)
 
     def run(
-        self, container: str, words: Sequence[str], *, given: bytes | None = None, environment: Mapping[str, str] | None = None,
+        self,
+        container: str,
+        words: Sequence[str],
+        *,
+        given: bytes | None = None,
+        environment: Mapping[str, str] | None = None,
         timeout: float | None = None,
-    ) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run a program; a host that cannot be entered gives status 1 and the engine's words."""
         try:
             process = self.start(container, words, environment=environment, feed=given is not None, text=False)

@@ -39,8 +39,7 @@ class Run:
     def hosts(self) -> dict[str, dict[str, int]]:
         tail = self.output[self.output.rfind("PLAY RECAP") :]
         return {
-            match["host"]: {key: int(value) for key, value in match.groupdict().items() if key != "host"}
-            for match in RECAP.finditer(tail)
+            match["host"]: {key: int(value) for key, value in match.groupdict().items() if key != "host"} for match in RECAP.finditer(tail)
         }
 
     def changed(self) -> dict[str, int]:
@@ -69,7 +68,10 @@ class Platform:
         self.net = os.environ.get("UPTIER_LAB_NET", "10.84.10")
         listing = subprocess.run(
             [self.tool("ansible-inventory"), "-i", str(inventory), "--list", *self.vault_arguments()],
-            check=True, capture_output=True, text=True, cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
         )
         self.data: dict[str, Any] = json.loads(listing.stdout)
         # These are not templated: what the inventory computes has to be computed here as well.
@@ -131,14 +133,25 @@ class Platform:
 
     def playbook(self, name: str | None = None, *arguments: str, inventory: Path | None = None, timeout: float = 1500) -> Run:
         command = [
-            self.tool("ansible-playbook"), f"playbooks/{name or self.tier}.yml", "-i", str(inventory or self.inventory),
-            *self.vault_arguments(), *arguments,
+            self.tool("ansible-playbook"),
+            f"playbooks/{name or self.tier}.yml",
+            "-i",
+            str(inventory or self.inventory),
+            *self.vault_arguments(),
+            *arguments,
         ]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "UPTIER_LAB": self.lab}
         start = time.monotonic()
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         return Run(done.returncode, done.stdout, time.monotonic() - start)
 
@@ -241,12 +254,10 @@ class Platform:
     def redis(self, host: str, *arguments: str, port: int = 6379, check: bool = True) -> str:
         """redis-cli as the administrator, the password in the environment and not in the process list."""
         password = self.hostvars[host].get("vault_redis_admin_password", "")
-        words = [
-            "redis-cli", "--tls", "--cacert", "/etc/uptier/pki/ca.crt", "--cert", "/etc/uptier/pki/host.crt",
-            "--key", "/etc/uptier/pki/host.key", "-h", f"{host}.internal", "-p", str(port), "--user", "admin",
-            "--no-auth-warning", *arguments,
-        ]  # fmt: skip
-        done = self.reach.run(self.container(host), words, environment={"REDISCLI_AUTH": str(password)}, timeout=30)
+        files = [("--cacert", "ca.crt"), ("--cert", "host.crt"), ("--key", "host.key")]
+        login = [word for option, name in files for word in (option, f"/etc/uptier/pki/{name}")]
+        words = ["redis-cli", "--tls", *login, "--user", "admin", "--no-auth-warning", "-h", f"{host}.internal", "-p", str(port)]
+        done = self.reach.run(self.container(host), [*words, *arguments], environment={"REDISCLI_AUTH": str(password)}, timeout=30)
         output = done.stdout.decode()
         if check and done.returncode:
             raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {output}{done.stderr.decode()}")
