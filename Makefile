@@ -59,7 +59,7 @@ bench-postgresql: setup ## PostgreSQL's settings compared by pgbench, ten minute
 
 clean: setup ## remove all test hosts and everything that was built
 	@$(PY) scripts/lab.py down --all
-	@rm -rf build .cache/sanity* .cache/package .cache/inventories .cache/molecule .cache/tmp .pytest_cache .ruff_cache .hypothesis .ansible
+	@rm -rf build .cache/sanity* .cache/package .cache/inventories .cache/molecule .cache/tmp .cache/entered .cache/bytecode .pytest_cache .ruff_cache .hypothesis .ansible
 
 clean-all: clean ## also the images, the package cache and .venv
 	@$(PY) scripts/images.py --remove && docker volume rm -f uptier-apt-cache >/dev/null
