@@ -152,6 +152,15 @@ def check_specification(context: Context) -> list[Problem]:
 def check_tier(context: Context) -> list[Problem]:
     if context.tier in context.tiers:
         return []
+    if not context.tier:
+        playbooks = listed(f"playbooks/{tier}.yml" for tier in context.tiers)
+        return [
+            Problem(
+                "platform_tier",
+                "is not set, so it is not known which numbers hold",
+                f"Run the playbook of a tier ({playbooks}), or set it.",
+            )
+        ]
     fix = f"{nearest(context.tier, context.tiers)}Use one of {listed(context.tiers)}."
     return [Problem("platform_tier", f"is {context.tier!r}, which is no tier", fix)]
 
@@ -390,7 +399,7 @@ def check_managed_authority(given: Mapping[str, Any], text: str | None) -> list[
     if not path:
         return []
     if not str(path).startswith("/"):
-        fix = "Write it with its directory, for example \"{{ inventory_dir }}/provider-ca.crt\"."
+        fix = 'Write it with its directory, for example "{{ inventory_dir }}/provider-ca.crt".'
         return [Problem(where, f"is {path}, which is no absolute path", fix)]
     if text is None:
         return [Problem(where, f"names {path}, which cannot be read on the controller", "Put the file there that the provider offers.")]

@@ -115,6 +115,14 @@ def test_unknown_tier():
     assert text(found) == one("platform_tier is 'grwoth', which is no tier", "Did you mean growth? Use one of startup, growth, enterprise.")
 
 
+def test_no_tier():
+    """platform.yml run by itself: roles would take the numbers of the smallest tier."""
+    assert text(context(tier="", expected_users=None)) == one(
+        "platform_tier is not set, so it is not known which numbers hold",
+        "Run the playbook of a tier (playbooks/startup.yml, playbooks/growth.yml, playbooks/enterprise.yml), or set it.",
+    )
+
+
 def test_minimum_of_the_tier():
     found = context()
     found.groups["gateway"].remove("gw2")
