@@ -75,6 +75,8 @@ MEANINGS = {
     "prober": "Address of the exporter that probes.",
     "redis_nodes": "The processes of the cache as P(uptier.platform.redis_layout#filter) returns them.",
     "postgresql_connections.hosts": "Number of hosts that keep pools.",
+    "release_value.name": "Name of the program, or codename.",
+    "release_value.release": "Number of the Debian release.",
     "replicas": "Number of replicas of each master.",
     "reserved": "Connections that are kept from the pools.",
     "runbooks": "Address below which runbooks are found; it stands in every alert.",

@@ -12,6 +12,7 @@ from ansible_collections.uptier.platform.plugins.module_utils import preflight a
 
 DATA = Path(__file__).resolve().parents[4] / "roles" / "platform" / "vars"
 TIERS = yaml.safe_load((DATA / "tiers.yml").read_text(encoding="utf-8"))["platform_tiers"]
+RELEASES = yaml.safe_load((DATA / "releases.yml").read_text(encoding="utf-8"))["platform_releases"]
 APPLICATION = {
     "name": "shop",
     "database": True,
@@ -38,6 +39,7 @@ def context(**changes):
     given = {
         "tier": "growth",
         "tiers": TIERS,
+        "releases": RELEASES,
         "groups": {"all": list(HOSTS), "ungrouped": [], **copy.deepcopy(GROUPS)},
         "hostvars": hostvars,
         "applications": [copy.deepcopy(APPLICATION)],
@@ -352,8 +354,8 @@ GOOD = {"uid": "0", "os": "debian|13", "python": "3.13", "interpreter": "/usr/bi
 
 
 def test_a_good_host():
-    assert p.judge_probe(GOOD) == {"release": "13", "python": "3.13", "problems": []}
-    assert p.judge_probe({**GOOD, "uid": "1000", "become": True, "become_uid": "0"})["problems"] == []
+    assert p.judge_probe(GOOD, RELEASES) == {"release": "13", "python": "3.13", "problems": []}
+    assert p.judge_probe({**GOOD, "uid": "1000", "become": True, "become_uid": "0"}, RELEASES)["problems"] == []
 
 
 @pytest.mark.parametrize(
@@ -388,7 +390,7 @@ def test_a_good_host():
     ],
 )
 def test_a_host_that_cannot_be_used(changes, seen, fix):
-    assert p.judge_probe({**GOOD, **changes})["problems"] == [{"seen": seen, "fix": fix}]
+    assert p.judge_probe({**GOOD, **changes}, RELEASES)["problems"] == [{"seen": seen, "fix": fix}]
 
 
 # --- connections: processes -> pools -> server ---
