@@ -28,12 +28,22 @@ LIMIT = 900
 def killed_run(platform: Platform, moment: str) -> None:
     """Run until a task's heading matches, then kill the controller and its workers without a warning."""
     command = [
-        platform.tool("ansible-playbook"), f"playbooks/{platform.tier}.yml", "-i", str(platform.inventory), *platform.vault_arguments(),
+        platform.tool("ansible-playbook"),
+        f"playbooks/{platform.tier}.yml",
+        "-i",
+        str(platform.inventory),
+        *platform.vault_arguments(),
     ]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "UPTIER_LAB": platform.lab}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     start = time.monotonic()
