@@ -207,7 +207,29 @@ def releases_page() -> str:
         "What a host may run, and what it carries of the programs whose version matters here. Members of one PostgreSQL, Redis or etcd "
         "cluster run one release, and so do the database hosts and the host that keeps their backups."
     )
-    return "\n\n".join(["# Debian releases", about, table(["", *(f"Debian {release}" for release in releases)], rows)]) + "\n"
+    vendors = load(ROOT / "roles/platform/vars/vendors.yml")["platform_vendors"]
+    packages = [
+        [f"`{package}`", f"`{version}`", vendor["title"], vendor["repository"]["url"], "<br>".join(vendor["repository"]["fingerprints"])]
+        for vendor in vendors.values()
+        for package, version in vendor["tested"].items()
+    ]
+    foreign = (
+        "What Debian does not have comes from its vendor's apt repository, in the version that its configuration was written for, and signed "
+        "by a key with this fingerprint. `platform_grafana_repository` names a mirror, `grafana_version` and its like another version."
+    )
+    return (
+        "\n\n".join(
+            [
+                "# Debian releases",
+                about,
+                table(["", *(f"Debian {release}" for release in releases)], rows),
+                "## From a vendor",
+                foreign,
+                table(["package", "version", "vendor", "repository", "fingerprint"], packages),
+            ]
+        )
+        + "\n"
+    )
 
 
 def write(path: str, text: str) -> None:
