@@ -56,6 +56,9 @@ options:
         description: Fingerprints of the keys that are trusted.
         type: list
         elements: str
+      key_content:
+        description: Set by the action plugin. The file of keys in base64, where it lies on the controller.
+        type: str
   file:
     description: Package or archive on the controller.
     type: path
@@ -94,6 +97,18 @@ options:
     description: Variable that leaves the program out when it is V(false), for the message.
     type: str
     required: true
+  keyring:
+    description: Set by the action plugin. Where the trusted keys are kept on the host.
+    type: path
+  sources:
+    description: Set by the action plugin. Where the repository is named to apt.
+    type: path
+  preferences:
+    description: Set by the action plugin. Where apt is told to stay within O(version).
+    type: path
+  copy:
+    description: Set by the action plugin. Where the package lies on the host.
+    type: path
 attributes:
   check_mode:
     description: Asks no repository; says what would be installed.
