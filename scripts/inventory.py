@@ -51,10 +51,11 @@ def write_secrets(inventory: Path) -> None:
 
 def decide_vendor_software(inventory: Path) -> None:
     """Leave out what Debian does not have where its vendor's repository cannot be reached."""
-    defaults = yaml.safe_load((ROOT / "roles" / "grafana" / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    vendors = yaml.safe_load((ROOT / "roles/platform/vars/vendors.yml").read_text(encoding="utf-8"))["platform_vendors"]
+    repository = vendors["grafana"]["repository"]
     target = inventory / "group_vars" / "all" / "vendor.yml"
     try:
-        with urllib.request.urlopen(defaults["grafana_repository_key"], timeout=10):
+        with urllib.request.urlopen(f"{repository['url']}/{repository['key']}", timeout=10):
             reachable = True
     except OSError:
         reachable = False

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from images import image_name
+from images import CODENAMES, image_name
 from support import BUILD, CACHE, ROOT, Problem, run, say, stop
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -73,8 +73,9 @@ class Host:
     def read(cls, name: str, given: dict[str, Any], number: int, groups: Iterable[str] = ()) -> Host:
         """Read lab_release, lab_number, lab_nested and lab_sysctls."""
         release = given.get("lab_release")
-        if release not in (12, 13):
-            raise Problem(f"host {name}: lab_release is {release!r}; set it to 12 or 13, the Debian release of the test host.")
+        if release not in CODENAMES:
+            known = " or ".join(map(str, CODENAMES))
+            raise Problem(f"host {name}: lab_release is {release!r}; set it to {known}, the Debian release of the test host.")
         sysctls = {str(key): str(value) for key, value in (given.get("lab_sysctls") or {}).items()}
         return cls(name, release, int(given.get("lab_number", number)), tuple(groups), bool(given.get("lab_nested")), sysctls)
 

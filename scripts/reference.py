@@ -2,7 +2,7 @@
 """Writes the pages that are kept in the repository and say what the code says: `make reference`.
 
 - README of each role: its first paragraph and its table of variables, from meta/argument_specs.yml and defaults/main.yml
-- docs/reference/: the tables of roles, modules, filters, tiers and flows
+- docs/reference/: the tables of roles, modules, filters, tiers, Debian releases and flows
 - docs/decisions/index.md and docs/runbooks/index.md: their lists
 - docs/explanation/architecture.md: the picture of the imports
 
@@ -248,6 +248,35 @@ def tiers_page() -> str:
     return page("Tiers", about, table(["number", *tiers], rows))
 
 
+def releases_page() -> str:
+    """Return the table of Debian releases, and of what comes from a vendor."""
+    releases = load(ROOT / "roles/platform/vars/releases.yml")["platform_releases"]
+    names = list(dict.fromkeys(name for carried in releases.values() for name in carried))
+    rows = [[name, *(literal(carried.get(name)) for carried in releases.values())] for name in names]
+    about = (
+        "What a host may run, and which version of the programs that matter here it carries. Members of one PostgreSQL, Redis or etcd "
+        "cluster run the same release, and so do the database hosts and the host that keeps their backups."
+    )
+    vendors = load(ROOT / "roles/platform/vars/vendors.yml")["platform_vendors"]
+    packages = [
+        [f"`{package}`", f"`{version}`", vendor["title"], vendor["repository"]["url"], "<br>".join(vendor["repository"]["fingerprints"])]
+        for vendor in vendors.values()
+        for package, version in vendor["tested"].items()
+    ]
+    foreign = (
+        "What Debian does not have comes from its vendor's apt repository, in the version for which its configuration was written, signed "
+        "by a key with this fingerprint. `platform_grafana_repository` names a mirror; `grafana_version` and the like choose another version."
+    )
+    return page(
+        "Debian releases",
+        about,
+        table(["", *(f"Debian {release}" for release in releases)], rows),
+        "## From a vendor",
+        foreign,
+        table(["package", "version", "vendor", "repository", "fingerprint"], packages),
+    )
+
+
 def title_of(path: Path) -> str:
     """Return the heading of a page, without a number before it."""
     heading = path.read_text(encoding="utf-8").partition("\n")[0]
@@ -280,6 +309,7 @@ def pages() -> dict[Path, str]:
         docs / "reference/filters.md": filters_page(),
         docs / "reference/flows.md": flows_page(),
         docs / "reference/tiers.md": tiers_page(),
+        docs / "reference/releases.md": releases_page(),
     }
     for name, where, content in (
         ("imports", "explanation/architecture.md", imports.picture()),
