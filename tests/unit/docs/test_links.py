@@ -19,8 +19,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 MENTION = re.compile(
     r"(?<![\w/.<{*-])((?:docs|inventories|molecule|playbooks|plugins|requirements|roles|scripts|tests)/[\w./-]*\w)(?![\w/<{*-])"
 )
-# What a command makes, and what a user has in an inventory of his own.
-MADE = re.compile(r"\.vault_password|vault\.yml|/pki\b|provider-ca\.crt|/group_vars/|/host_vars/")
+# What stands for a name, what a command makes, and what users have in inventories of their own.
+MADE = re.compile(r"\bNAME\b|\.vault_password|vault\.yml|/pki\b|provider-ca\.crt|/group_vars/|/host_vars/")
 
 
 def name_of(path: Path) -> str:
