@@ -127,6 +127,11 @@ def roles() -> dict[str, Path]:
     return {path.parents[1].name: path.parents[1] for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml"))}
 
 
+def releases() -> dict[str, dict[str, Any]]:
+    """Return what each Debian release carries, by its number."""
+    return load(ROOT / "roles/platform/vars/releases.yml")["platform_releases"]
+
+
 def part(text: str, name: str, content: str, path: Path) -> str:
     """Replace what stands between the two marks of a generated part."""
     start, end = f"<!-- {name}: written by `make reference` -->", f"<!-- end of {name} -->"
@@ -139,11 +144,12 @@ def readme(role: Path) -> str:
     """Return the README of a role with its generated parts renewed."""
     path = role / "README.md"
     specs, info = specs_of(role), load(role / "meta" / "main.yml")["galaxy_info"]
-    releases = " and ".join(version for platform in info["platforms"] for version in platform["versions"])
+    numbers = {carried["codename"]: number for number, carried in releases().items()}
+    supported = " and ".join(f"{numbers[name]} ({name})" for platform in info["platforms"] for name in platform["versions"])
     main = specs["main"]
     about = (
         f"# {role.name}\n\n**{prose(main['short_description'])}.** {prose(main.get('description'))}\n\n"
-        f"For Debian {releases}, ansible-core {info['min_ansible_version']} or newer."
+        f"For Debian {supported}, ansible-core {info['min_ansible_version']} or newer."
     )
     defaults = load(role / "defaults" / "main.yml") or {}
     tables = ["## Variables"]
@@ -250,9 +256,9 @@ def tiers_page() -> str:
 
 def releases_page() -> str:
     """Return the table of Debian releases, and of what comes from a vendor."""
-    releases = load(ROOT / "roles/platform/vars/releases.yml")["platform_releases"]
-    names = list(dict.fromkeys(name for carried in releases.values() for name in carried))
-    rows = [[name, *(literal(carried.get(name)) for carried in releases.values())] for name in names]
+    known = releases()
+    names = list(dict.fromkeys(name for carried in known.values() for name in carried))
+    rows = [[name, *(literal(carried.get(name)) for carried in known.values())] for name in names]
     about = (
         "What a host may run, and which version of the programs that matter here it carries. Members of one PostgreSQL, Redis or etcd "
         "cluster run the same release, and so do the database hosts and the host that keeps their backups."
@@ -270,7 +276,7 @@ def releases_page() -> str:
     return page(
         "Debian releases",
         about,
-        table(["", *(f"Debian {release}" for release in releases)], rows),
+        table(["", *(f"Debian {release}" for release in known)], rows),
         "## From a vendor",
         foreign,
         table(["package", "version", "vendor", "repository", "fingerprint"], packages),
