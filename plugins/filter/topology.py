@@ -4,21 +4,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.uptier.platform.plugins.plugin_utils import tiers, topology
-
-DATA = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars"
-
-
-@cache
-def read(name: str) -> Any:
-    """Return one of the platform's data files, read once a process."""
-    return yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
 
 
 def members(hosts: list[str], hostvars: Any, domain: str = "internal") -> list[dict[str, str]]:
@@ -32,7 +21,7 @@ def members(hosts: list[str], hostvars: Any, domain: str = "internal") -> list[d
 def tier_value(tier: str, key: str) -> Any:
     """Return one number of one tier."""
     try:
-        return tiers.tier_value(read("tiers.yml")["platform_tiers"], tier, key)
+        return tiers.tier_value(tiers.profiles(), tier, key)
     except tiers.TierError as error:
         raise AnsibleFilterError(str(error)) from error
 
