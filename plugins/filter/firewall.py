@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import firewall, ports, tiers, topology
+from ansible_collections.uptier.platform.plugins.plugin_utils import firewall, ports, topology
+from ansible_collections.uptier.platform.plugins.plugin_utils.data import read
 
 
 def firewall_rules(
     extra: Sequence[Mapping[str, Any]], host: str, groups: Mapping[str, Sequence[str]], hostvars: Any, tier: str = "startup"
 ) -> list[dict[str, Any]]:
     """Return what `host` accepts by the platform's flows and the extra ones."""
-    numbers = ports.Numbers(hostvars, groups, tiers.profiles().get(tier))
+    numbers = ports.Numbers(hostvars, groups, read("tiers.yml")["platform_tiers"].get(tier))
     try:
         firewall.refuse(extra, groups)
         return firewall.rules_of([*ports.flows_to(host, numbers), *extra], host, groups, hostvars)

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
+from ansible_collections.uptier.platform.plugins.plugin_utils.data import read
 from ansible_collections.uptier.platform.plugins.plugin_utils.redis_layout import processes
 
-TABLES = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars" / "flows.yml"
 LAST = 65535
 # Below it a process needs root to listen.
 UNPRIVILEGED = 1024
@@ -56,9 +54,9 @@ class Port:
 @cache
 def tables() -> tuple[dict[str, Port], list[dict[str, Any]]]:
     """Return the ports by name, and the flows as they are written."""
-    read = yaml.safe_load(TABLES.read_text(encoding="utf-8"))
-    ports = [Port(**{**row, "groups": tuple(row["groups"])}) for row in read["platform_ports"]]
-    return {port.name: port for port in ports}, read["platform_flows"]
+    written = read("flows.yml")
+    ports = [Port(**{**row, "groups": tuple(row["groups"])}) for row in written["platform_ports"]]
+    return {port.name: port for port in ports}, written["platform_flows"]
 
 
 def table() -> dict[str, Port]:

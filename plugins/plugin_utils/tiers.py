@@ -5,23 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
-
-import yaml
-
-TIERS = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars" / "tiers.yml"
 
 
 class TierError(ValueError):
     """Unknown tier or unknown key; the message lists what there is."""
-
-
-@cache
-def profiles() -> dict[str, dict[str, Any]]:
-    """Return the profiles as they are written, read once a process."""
-    return yaml.safe_load(TIERS.read_text(encoding="utf-8"))["platform_tiers"]
 
 
 def tier_value(profiles: Mapping[str, Mapping[str, Any]], tier: str, key: str) -> Any:

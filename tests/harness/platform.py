@@ -18,6 +18,8 @@ from typing import IO, Any, TypeVar
 
 import yaml
 
+from .enter import Reach
+
 ROOT = Path(__file__).resolve().parents[2]
 RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)"
@@ -65,7 +67,7 @@ class Run:
 
 
 class Platform:
-    """Hosts by their inventory names; every command runs inside them through the container engine."""
+    """Hosts by their inventory names; every command runs inside them as Ansible's do."""
 
     def __init__(self, inventory: Path, lab: str, tier: str) -> None:
         self.inventory, self.lab, self.tier = inventory, lab, tier
@@ -80,6 +82,7 @@ class Platform:
         self.data: dict[str, Any] = json.loads(listing.stdout)
         # These are not templated: what the inventory computes has to be computed here as well.
         self.hostvars: dict[str, dict[str, Any]] = self.data["_meta"]["hostvars"]
+        self.reach = Reach.of(next(iter(self.hostvars.values())).get("ansible_connection"))
 
     @staticmethod
     def tool(name: str) -> str:
@@ -123,7 +126,8 @@ class Platform:
 
     def run(self, host: str, command: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a shell line as root inside a host."""
-        done = self.engine("exec", self.container(host), "sh", "-c", command, check=False, timeout=timeout)
+        seen = self.reach.run(self.container(host), ["sh", "-c", command], timeout=timeout)
+        done = subprocess.CompletedProcess(seen.args, seen.returncode, seen.stdout.decode(), seen.stderr.decode())
         if check and done.returncode:
             raise AssertionError(f"{host}: {command!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done
@@ -133,16 +137,10 @@ class Platform:
 
     def write(self, host: str, path: str, text: str) -> None:
         """Put a file into a host, also below a tmpfs, which `docker cp` cannot."""
-        command = ["docker", "exec", "-i", self.container(host), "sh", "-c", f"cat > {shlex.quote(path)}"]
-        subprocess.run(command, input=text, text=True, check=True, timeout=30)
+        self.reach.run(self.container(host), ["sh", "-c", f"cat > {shlex.quote(path)}"], given=text.encode(), timeout=30).check_returncode()
 
     def background(self, host: str, command: str, stdout: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["docker", "exec", self.container(host), "sh", "-c", command],
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return self.reach.start(self.container(host), ["sh", "-c", command], stdout=stdout)
 
     def playbook(self, name: str | None = None, *arguments: str, inventory: Path | None = None, timeout: float = 1500) -> Run:
         command = [
@@ -269,39 +267,14 @@ class Platform:
         """redis-cli as the administrator, the password in the environment and not in the process list."""
         port = port or self.port(host, "redis")
         password = self.hostvars[host].get("vault_redis_admin_password", "")
-        done = subprocess.run(
-            [
-                "docker",
-                "exec",
-                "-e",
-                "REDISCLI_AUTH",
-                self.container(host),
-                "redis-cli",
-                "--tls",
-                "--cacert",
-                "/etc/uptier/pki/ca.crt",
-                "--cert",
-                "/etc/uptier/pki/host.crt",
-                "--key",
-                "/etc/uptier/pki/host.key",
-                "-h",
-                f"{host}.internal",
-                "-p",
-                str(port),
-                "--user",
-                "admin",
-                "--no-auth-warning",
-                *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, "REDISCLI_AUTH": str(password)},
-        )
+        files = [("--cacert", "ca.crt"), ("--cert", "host.crt"), ("--key", "host.key")]
+        login = [word for option, name in files for word in (option, f"/etc/uptier/pki/{name}")]
+        words = ["redis-cli", "--tls", *login, "--user", "admin", "--no-auth-warning", "-h", f"{host}.internal", "-p", str(port)]
+        done = self.reach.run(self.container(host), [*words, *arguments], environment={"REDISCLI_AUTH": str(password)}, timeout=30)
+        output = done.stdout.decode()
         if check and done.returncode:
-            raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {done.stdout}{done.stderr}")
-        return done.stdout.strip()
+            raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {output}{done.stderr.decode()}")
+        return output.strip()
 
 
 def texts(value: Any) -> list[str]:
