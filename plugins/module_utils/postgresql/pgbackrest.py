@@ -18,7 +18,7 @@ REMEDIES = {
         "other_cluster",
         "The stanza belongs to another cluster: PostgreSQL was made anew. `pgbackrest stanza-upgrade` takes the new one over.",
     ),
-    49: ("unreachable", "A host does not answer on its pgBackRest port (8432). Is its service pgbackrest running and the firewall open?"),
+    49: ("unreachable", "A host does not answer on its pgBackRest port. Is its service pgbackrest running and the firewall open?"),
     56: ("no_leader", "No PostgreSQL that leads was found. See `patronictl list` on a database host."),
     82: ("archive_timeout", "A segment did not arrive in the repository. See PostgreSQL's log on the leader and pg_stat_archiver."),
     87: (
