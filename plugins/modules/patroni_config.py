@@ -78,15 +78,13 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import (
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import info, patch, pick
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_client import (
     CONNECTION_SPEC,
     Client,
     PatroniError,
-    info,
-    patch,
-    pick,
+    wait_until_serving,
 )
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_wait import wait
 
 ATTEMPTS = 5
 
@@ -138,7 +136,7 @@ def main() -> None:
     wanted = module.params["config"]
     client = Client(module.params)
     try:
-        wait(client, module.params["member"], module.params["timeout"])
+        wait_until_serving(client, module.params["member"], module.params["timeout"])
         current, difference = apply(client, wanted, module.check_mode)
         seen = look(client, current, "postgresql" in difference and not module.check_mode)
     except PatroniError as error:
