@@ -78,6 +78,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import info, patch, pick
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_client import (
     CONNECTION_SPEC,
@@ -115,10 +116,10 @@ def apply(client: Client, wanted: dict[str, Any], check_mode: bool) -> tuple[dic
 
 def look(client: Client, config: dict[str, Any], settings_sent: bool) -> dict[str, Any]:
     """Return the cluster; after settings were sent, once every member had its look at them (or one asks for a restart)."""
-    deadline = time.monotonic() + (2 * int(config.get("loop_wait", 10)) if settings_sent else 0)
+    deadline = Deadline(2 * int(config.get("loop_wait", 10)) if settings_sent else 0)
     while True:
         seen = info(client.call("/cluster"))
-        if seen["pending_restart"] or time.monotonic() >= deadline:
+        if seen["pending_restart"] or deadline.passed:
             return seen
         time.sleep(1)
 

@@ -21,4 +21,4 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        return self.since > self.seconds
+        return self.since >= self.seconds
