@@ -183,6 +183,21 @@ def test_server_killed(platform: Platform) -> None:
 
 
 @pytest.mark.soak
+def test_server_frozen(platform: Platform) -> None:
+    """The server's process alone is stopped: open connections go on, Patroni's among them, and new ones hang."""
+    replaced = []
+
+    def freeze(leader: str) -> None:
+        platform.run(leader, "kill -STOP $(head -1 /var/lib/postgresql/*/main/postmaster.pid)")
+        begun, other = time.monotonic(), next(host for host in platform.group("postgresql") if host != leader)
+        wait(f"{other} as the leader", partial(platform.writable, other), 20)
+        replaced.append(time.monotonic() - begun)
+
+    measure(platform, "postmaster frozen", 5, 30, freeze, lambda leader: None)
+    judge("postmaster frozen, until another leads", replaced, 10)
+
+
+@pytest.mark.soak
 def test_host_killed(platform: Platform) -> None:
     measure(platform, "host killed", 23, 40, platform.kill, platform.start)
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
+
 OK, MISSING_PATH, NO_BACKUP, MISSING_DATA = 0, 1, 2, 3
 LOCKED = 50
 
@@ -30,12 +32,8 @@ REMEDIES = {
 }
 
 
-class RepositoryError(Exception):
-    """The repository is in a state in which nothing is done; reason is machine-readable."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+class RepositoryError(PostgresqlError):
+    """The repository is in a state in which nothing is done."""
 
 
 def parse(output: str) -> list[dict[str, Any]]:
