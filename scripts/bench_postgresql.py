@@ -224,9 +224,9 @@ def place(where: str) -> Iterator[Place]:
 
 def tuned(host: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the tuning function of this checkout says to a host."""
-    spec = importlib.util.spec_from_file_location("postgresql_tuning", ROOT / "plugins" / "module_utils" / "postgresql_tuning.py")
+    spec = importlib.util.spec_from_file_location("postgresql_tuning", ROOT / "plugins" / "plugin_utils" / "postgresql_tuning.py")
     if spec is None or spec.loader is None:
-        raise Problem("plugins/module_utils/postgresql_tuning.py cannot be loaded.")
+        raise Problem("plugins/plugin_utils/postgresql_tuning.py cannot be loaded.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.postgresql_settings(**host)

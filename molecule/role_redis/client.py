@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Runs on a test host, after the text of module_utils/resp.py: a small client that follows the cluster."""
+"""Runs on a test host, after the text of module_utils/redis/resp.py: a small client that follows the cluster."""
 # ruff: noqa: F821
 
 # Tls, Connection and their errors stand in front of this text when it runs.

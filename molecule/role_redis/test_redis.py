@@ -30,7 +30,7 @@ def start(lab, host, user="sample", **job):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     # Both declare the future annotations, which must come first.
-    resp = (ROOT / "plugins/module_utils/resp.py").read_text(encoding="utf-8")
+    resp = (ROOT / "plugins/module_utils/redis/resp.py").read_text(encoding="utf-8")
     client.stdin.write(resp + (HERE / "client.py").read_text(encoding="utf-8"))
     client.stdin.close()
     return client

@@ -11,7 +11,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
-from ansible_collections.uptier.platform.plugins.module_utils import firewall
+from ansible_collections.uptier.platform.plugins.plugin_utils import firewall
 
 MODULE = "uptier.platform.firewall_table"
 INTERNAL = ("phase", "text")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.uptier.platform.plugins.module_utils import packages
+from ansible_collections.uptier.platform.plugins.plugin_utils import packages
 
 OPTIONS = {
     "name": {"type": "list", "elements": "str", "required": True},
@@ -32,7 +32,9 @@ class ActionModule(ActionBase):
         host = packages.answer(answer["stdout"])
         if not host.installed:
             seen = (answer.get("stderr") or answer["stdout"]).strip() or "nothing"
-            raise AnsibleActionFail(f"dpkg-query named no installed package, it said: {seen}. Is this a Debian host, and are we root on it?")
+            raise AnsibleActionFail(
+                f"dpkg-query named no installed package, it said: {seen}. Is this a Debian host, and are we root on it?"
+            )
         missing = packages.missing(options["name"], host)
         result.update(changed=bool(missing), missing=missing)
         # In check mode nothing updates the lists; without them, or without its library, apt could not know a single package.

@@ -14,7 +14,7 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.uptier.platform.plugins.module_utils import preflight
+from ansible_collections.uptier.platform.plugins.plugin_utils import preflight
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 PROBE = "__platform_probe"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.uptier.platform.plugins.module_utils import preflight
+from ansible_collections.uptier.platform.plugins.plugin_utils import preflight
 
 MARK = "uptier-probe"
 VERSION = 'import sys; print("%d.%d" % sys.version_info[:2])'

@@ -13,7 +13,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
 from ansible.plugins.action import ActionBase
-from ansible_collections.uptier.platform.plugins.module_utils import secrets
+from ansible_collections.uptier.platform.plugins.plugin_utils import secrets
 
 DATA = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars" / "secrets.yml"
 HEADER = "---\n# Secrets of the platform. playbooks/create_secrets.yml adds what is missing and keeps what is here.\n"

@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.module_utils import application
+from ansible_collections.uptier.platform.plugins.plugin_utils import application
 
 
 def readable(function: Callable[..., Any]) -> Callable[..., Any]:

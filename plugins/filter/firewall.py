@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.module_utils import firewall, topology
+from ansible_collections.uptier.platform.plugins.plugin_utils import firewall, topology
 
 FLOWS = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars" / "flows.yml"
 

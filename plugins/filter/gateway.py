@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.module_utils import gateway
+from ansible_collections.uptier.platform.plugins.plugin_utils import gateway
 
 
 def complete_sites(sites: list[dict[str, Any]], settings: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.module_utils import names, topology
+from ansible_collections.uptier.platform.plugins.plugin_utils import names, topology
 
 
 def certificate_names(host: str, hostvars: Any, groups: Mapping[str, Sequence[str]], domain: str = "internal") -> list[str]:

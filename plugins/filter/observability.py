@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.module_utils import alerts, application, scrape, topology
+from ansible_collections.uptier.platform.plugins.plugin_utils import alerts, application, scrape, topology
 
 RULES = Path(__file__).resolve().parents[2] / "roles" / "prometheus" / "files" / "rules"
 GROUPS = ("gateway", "app", "postgresql", "etcd", "redis", "monitoring")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.module_utils import databases, postgresql_tuning
+from ansible_collections.uptier.platform.plugins.plugin_utils import databases, postgresql_tuning
 
 MANAGED = sorted(databases.managed({"host": "any"}))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.module_utils import redis_layout
+from ansible_collections.uptier.platform.plugins.plugin_utils import redis_layout
 
 
 def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -> list[dict[str, Any]]:

@@ -172,7 +172,7 @@ import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.app_host import Host, ReleaseError
+from ansible_collections.uptier.platform.plugins.module_utils.application.release_apply import Host, ReleaseError
 
 SERVICE = {
     "unit": {"type": "str", "required": True},

@@ -169,14 +169,14 @@ import zlib
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.config_bundle import Bundle, Host, look, stale
-from ansible_collections.uptier.platform.plugins.module_utils.config_files import (
+from ansible_collections.uptier.platform.plugins.module_utils.host.config_files import (
     BundleError,
     Wanted,
     describe,
     plan,
     wanted_mode,
 )
+from ansible_collections.uptier.platform.plugins.module_utils.host.config_files_apply import Bundle, Host, look, stale
 
 FILE_OPTIONS = {
     "dest": {"type": "path", "required": True},

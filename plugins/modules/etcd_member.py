@@ -126,8 +126,8 @@ reason:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.etcd_client import Cluster
-from ansible_collections.uptier.platform.plugins.module_utils.etcd_members import EtcdError, Plan, client_url, environment, own, plan
+from ansible_collections.uptier.platform.plugins.module_utils.etcd.client import Cluster
+from ansible_collections.uptier.platform.plugins.module_utils.etcd.members import EtcdError, Plan, client_url, environment, own, plan
 
 
 def join(cluster: Cluster, planned: Plan) -> None:

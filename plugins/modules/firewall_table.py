@@ -116,7 +116,7 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.firewall_host import Host, HostError, controller_address
+from ansible_collections.uptier.platform.plugins.module_utils.host.firewall_apply import Host, HostError, controller_address
 
 
 def main() -> None:

@@ -78,8 +78,15 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.patroni import CONNECTION_SPEC, Client, PatroniError, info, patch, pick
-from ansible_collections.uptier.platform.plugins.module_utils.patroni_wait import wait
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import (
+    CONNECTION_SPEC,
+    Client,
+    PatroniError,
+    info,
+    patch,
+    pick,
+)
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_wait import wait
 
 ATTEMPTS = 5
 

@@ -92,10 +92,10 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.patroni import CONNECTION_SPEC, Client, PatroniError, info
-from ansible_collections.uptier.platform.plugins.module_utils.patroni_wait import wait
-from ansible_collections.uptier.platform.plugins.module_utils.pg_cluster_live import ask_all
-from ansible_collections.uptier.platform.plugins.module_utils.pg_failover import not_streaming, view, warnings
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.cluster import ask_all
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import not_streaming, view, warnings
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import CONNECTION_SPEC, Client, PatroniError, info
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_wait import wait
 
 
 def main() -> None:

@@ -296,11 +296,11 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.patroni import LOGIN_SPEC
-from ansible_collections.uptier.platform.plugins.module_utils.pg_cluster_live import Busy
-from ansible_collections.uptier.platform.plugins.module_utils.pg_failover import Refusal
-from ansible_collections.uptier.platform.plugins.module_utils.pg_native_live import NativeOperation
-from ansible_collections.uptier.platform.plugins.module_utils.pg_operation import Operation
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.cluster import Busy
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.native_operation import NativeOperation
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.operation import Operation
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import LOGIN_SPEC
 
 LOGIN = {
     "user": {"type": "str", "required": True},
@@ -363,7 +363,9 @@ def main() -> None:
             operation.lock()
         result = operation.run()
     except Busy as holder:
-        module.fail_json(msg=f"Another operation is changing {given['scope'] or 'the pair'}: {holder}. Wait until it has ended.", reason="busy")
+        module.fail_json(
+            msg=f"Another operation is changing {given['scope'] or 'the pair'}: {holder}. Wait until it has ended.", reason="busy"
+        )
     except Refusal as refusal:
         module.fail_json(msg=str(refusal), reason=refusal.reason, candidates=refusal.candidates, steps=operation.steps)
     finally:

@@ -85,8 +85,8 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.patroni import CONNECTION_SPEC, Client, PatroniError, info
-from ansible_collections.uptier.platform.plugins.module_utils.pg_member import Refusal, newer_program, plan, well
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.member import Refusal, newer_program, plan, well
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import CONNECTION_SPEC, Client, PatroniError, info
 
 
 def rebuilt(client: Client, member: str, timeout: int) -> None:

@@ -184,7 +184,7 @@ reason:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.pg_objects import (
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects import (
     INSIDE_QUERY,
     SELF_QUERY,
     Actor,
@@ -197,10 +197,10 @@ from ansible_collections.uptier.platform.plugins.module_utils.pg_objects import 
     plan_memberships,
     plan_roles,
 )
-from ansible_collections.uptier.platform.plugins.module_utils.pg_remote import ARGUMENTS, Remote, RemoteServer
-from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError, SqlError
-from ansible_collections.uptier.platform.plugins.module_utils.psql import Server
-from ansible_collections.uptier.platform.plugins.module_utils.sql import literal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.psql import Server
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import ARGUMENTS, Remote, RemoteServer
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError, SqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.sql import literal
 
 DATABASE_OPTIONS = {
     "name": {"type": "str", "required": True},

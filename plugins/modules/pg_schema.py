@@ -252,10 +252,10 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.pg_remote import ARGUMENTS, Remote
-from ansible_collections.uptier.platform.plugins.module_utils.pg_schema import IndexSpec, PartitionSpec, ScriptSpec, parse_now
-from ansible_collections.uptier.platform.plugins.module_utils.pg_schema_apply import Settings, bring_about, leads
-from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError, SqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import ARGUMENTS, Remote
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema import IndexSpec, PartitionSpec, ScriptSpec, parse_now
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema_apply import Settings, bring_about, leads
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError, SqlError
 
 PLACE = {
     "database": {"type": "str", "required": True},

@@ -139,9 +139,9 @@ from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.pg_remote import ARGUMENTS, Remote
-from ansible_collections.uptier.platform.plugins.module_utils.pg_server import ATTRIBUTES, QUERY, problems_of
-from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError, SqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import ARGUMENTS, Remote
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.server import ATTRIBUTES, QUERY, problems_of
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError, SqlError
 
 
 def look(remote: Remote) -> tuple[dict[str, Any], str, str]:

@@ -74,7 +74,14 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.pgbackrest import LOCKED, RepositoryError, explain, parse, plan, stanza_of
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
+    LOCKED,
+    RepositoryError,
+    explain,
+    parse,
+    plan,
+    stanza_of,
+)
 
 ARGUMENTS = {"backup": ["--type=full"]}
 

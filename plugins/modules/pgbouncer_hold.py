@@ -135,7 +135,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.pg_probe import newest_psql
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.probe import newest_psql
 
 UNIT = "pgbouncer-hold.service"
 REQUEST = Path("/run/uptier/pgbouncer_hold.json")

@@ -89,7 +89,7 @@ import shutil
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.python_venv import identity, outdated, unpinned
+from ansible_collections.uptier.platform.plugins.module_utils.host.python_venv import identity, outdated, unpinned
 
 STAMP = ".complete"
 

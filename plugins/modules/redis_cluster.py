@@ -99,8 +99,8 @@ node:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils import redis_cluster as core
-from ansible_collections.uptier.platform.plugins.module_utils.redis_cluster_live import (
+from ansible_collections.uptier.platform.plugins.module_utils.redis import cluster as core
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import (
     Cluster,
     dialler,
     redis_common_argument_spec,

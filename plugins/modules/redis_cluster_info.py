@@ -82,7 +82,7 @@ cluster:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.redis_cluster_live import (
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import (
     Cluster,
     dialler,
     redis_common_argument_spec,

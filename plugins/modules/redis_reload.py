@@ -127,10 +127,10 @@ import os
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils import redis_config as config
-from ansible_collections.uptier.platform.plugins.module_utils.redis_cluster import Node, Refusal
-from ansible_collections.uptier.platform.plugins.module_utils.redis_cluster_live import dialler, redis_common_argument_spec
-from ansible_collections.uptier.platform.plugins.module_utils.redis_reload import Files, Instance
+from ansible_collections.uptier.platform.plugins.module_utils.redis import config
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import dialler, redis_common_argument_spec
+from ansible_collections.uptier.platform.plugins.module_utils.redis.reload_apply import Files, Instance
 
 
 def read(path: str) -> str:
@@ -181,7 +181,9 @@ def main() -> None:
         unit = options["unit"].replace("{port}", str(port))
         code, out, err = module.run_command(["systemctl", "restart", unit])
         if code:
-            raise Refusal("restart_failed", f"{unit} did not start: {(err or out).strip()}. Nothing else was restarted. See its journal.", unit)
+            raise Refusal(
+                "restart_failed", f"{unit} did not start: {(err or out).strip()}. Nothing else was restarted. See its journal.", unit
+            )
 
     before = remembered(options["credentials_file"])
     dials = [dialler(options)] + ([dialler(options, before)] if before and before != options["password"] else [])

@@ -131,7 +131,7 @@ import base64
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils import certificate_store as store
+from ansible_collections.uptier.platform.plugins.module_utils.host import certificate_store as store
 
 SITE = {
     "name": {"type": "str", "required": True},

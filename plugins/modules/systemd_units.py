@@ -100,7 +100,7 @@ reason:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.systemd import (
+from ansible_collections.uptier.platform.plugins.module_utils.host.systemd import (
     PROPERTIES,
     Plan,
     State,

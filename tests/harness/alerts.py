@@ -29,7 +29,7 @@ CONDITIONS = ("clock", "patroni", "synchronous", "redis_replicas")
 
 def _planner() -> Any:
     """Load the planner from its file: in a scenario's tests the collection is not on the path."""
-    spec = importlib.util.spec_from_file_location("uptier_alerts", ROOT / "plugins" / "module_utils" / "alerts.py")
+    spec = importlib.util.spec_from_file_location("uptier_alerts", ROOT / "plugins" / "plugin_utils" / "alerts.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

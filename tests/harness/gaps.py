@@ -9,4 +9,6 @@ from collections.abc import Callable, Sequence
 from .platform import ROOT
 
 # By its path: the tests run where the collection may be importable under no name.
-longest_gap: Callable[[Sequence[float], float], float | None] = runpy.run_path(str(ROOT / "plugins/module_utils/pg_probe.py"))["longest_gap"]
+longest_gap: Callable[[Sequence[float], float], float | None] = runpy.run_path(str(ROOT / "plugins/module_utils/postgresql/probe.py"))[
+    "longest_gap"
+]

@@ -37,8 +37,7 @@ class Run:
     def hosts(self) -> dict[str, dict[str, int]]:
         tail = self.output[self.output.rfind("PLAY RECAP") :]
         return {
-            match["host"]: {key: int(value) for key, value in match.groupdict().items() if key != "host"}
-            for match in RECAP.finditer(tail)
+            match["host"]: {key: int(value) for key, value in match.groupdict().items() if key != "host"} for match in RECAP.finditer(tail)
         }
 
     def changed(self) -> dict[str, int]:
@@ -67,7 +66,10 @@ class Platform:
         self.net = os.environ.get("UPTIER_LAB_NET", "10.84.10")
         listing = subprocess.run(
             [self.tool("ansible-inventory"), "-i", str(inventory), "--list", *self.vault_arguments()],
-            check=True, capture_output=True, text=True, cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
         )
         self.data: dict[str, Any] = json.loads(listing.stdout)
         # These are not templated: what the inventory computes has to be computed here as well.
@@ -126,19 +128,32 @@ class Platform:
     def background(self, host: str, command: str, stdout: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["docker", "exec", self.container(host), "sh", "-c", command],
-            stdout=stdout, stderr=subprocess.PIPE, text=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def playbook(self, name: str | None = None, *arguments: str, inventory: Path | None = None, timeout: float = 1500) -> Run:
         command = [
-            self.tool("ansible-playbook"), f"playbooks/{name or self.tier}.yml", "-i", str(inventory or self.inventory),
-            *self.vault_arguments(), *arguments,
+            self.tool("ansible-playbook"),
+            f"playbooks/{name or self.tier}.yml",
+            "-i",
+            str(inventory or self.inventory),
+            *self.vault_arguments(),
+            *arguments,
         ]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "UPTIER_LAB": self.lab}
         start = time.monotonic()
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         return Run(done.returncode, done.stdout, time.monotonic() - start)
 
@@ -243,12 +258,33 @@ class Platform:
         password = self.hostvars[host].get("vault_redis_admin_password", "")
         done = subprocess.run(
             [
-                "docker", "exec", "-e", "REDISCLI_AUTH", self.container(host), "redis-cli", "--tls",
-                "--cacert", "/etc/uptier/pki/ca.crt", "--cert", "/etc/uptier/pki/host.crt",
-                "--key", "/etc/uptier/pki/host.key", "-h", f"{host}.internal", "-p", str(port), "--user", "admin",
-                "--no-auth-warning", *arguments,
+                "docker",
+                "exec",
+                "-e",
+                "REDISCLI_AUTH",
+                self.container(host),
+                "redis-cli",
+                "--tls",
+                "--cacert",
+                "/etc/uptier/pki/ca.crt",
+                "--cert",
+                "/etc/uptier/pki/host.crt",
+                "--key",
+                "/etc/uptier/pki/host.key",
+                "-h",
+                f"{host}.internal",
+                "-p",
+                str(port),
+                "--user",
+                "admin",
+                "--no-auth-warning",
+                *arguments,
             ],
-            capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "REDISCLI_AUTH": str(password)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env={**os.environ, "REDISCLI_AUTH": str(password)},
         )
         if check and done.returncode:
             raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {done.stdout}{done.stderr}")

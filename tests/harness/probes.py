@@ -34,7 +34,9 @@ class Probe:
         self.unit = f"probe-{time.monotonic_ns()}"
         # A pipe holds 64 KiB, and nobody reads this one before the end.
         self.output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - lives as long as the probe
-        self.process = platform.background(host, f"systemd-run --quiet --pipe --wait --unit={self.unit} {options} node /run/{script}", self.output)
+        self.process = platform.background(
+            host, f"systemd-run --quiet --pipe --wait --unit={self.unit} {options} node /run/{script}", self.output
+        )
 
     def finish(self) -> dict[str, Any]:
         """Have the client end after its next success, and return what it saw; one that waits in vain goes on to its own end."""

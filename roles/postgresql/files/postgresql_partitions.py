@@ -24,9 +24,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.pg_schema import PartitionSpec, parse_now
-from ansible_collections.uptier.platform.plugins.module_utils.pg_schema_apply import Outcome, Settings, State, bring_about, leads
-from ansible_collections.uptier.platform.plugins.module_utils.pg_session import Session, SessionError, SqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema import PartitionSpec, parse_now
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema_apply import Outcome, Settings, State, bring_about, leads
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import Session, SessionError, SqlError
 
 TEXTS = {
     "pg_partitions_run_success": "Whether the last look after partitions came to its end without a problem.",
@@ -100,7 +100,7 @@ def settings_of(config: dict[str, Any]) -> Settings:
     settings, remote = Settings(**config["server"]), config.get("remote")
     if remote and config["partitions"]:
         # Only where it is needed: beside a server of our own, this module is not installed.
-        from ansible_collections.uptier.platform.plugins.module_utils.pg_remote import Remote
+        from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import Remote
 
         authority = Path(remote["ca"]).read_text(encoding="utf-8")
 

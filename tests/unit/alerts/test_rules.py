@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils import alerts
+from ansible_collections.uptier.platform.plugins.plugin_utils import alerts
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests"))

@@ -17,7 +17,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.uptier.platform.plugins.filter.observability import alert_rule_files, scrape_jobs
 from ansible_collections.uptier.platform.plugins.filter.postgresql import managed_postgresql
-from ansible_collections.uptier.platform.plugins.module_utils import scrape
+from ansible_collections.uptier.platform.plugins.plugin_utils import scrape
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAYBOOK = shutil.which("ansible-playbook") or str(Path(sys.executable).with_name("ansible-playbook"))

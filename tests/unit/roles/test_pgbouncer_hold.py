@@ -71,7 +71,9 @@ def reported(agent: ModuleType) -> dict[str, Any]:
     return json.loads(agent.REPORT.read_text(encoding="utf-8"))
 
 
-def test_clients_wait_until_another_member_leads(agent: ModuleType, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_wait_until_another_member_leads(
+    agent: ModuleType, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
     told: list[str] = []
     monkeypatch.setattr(agent, "leads", lambda member, context: asked.append(member["name"]) or len(asked) > 2)
@@ -113,7 +115,9 @@ def test_nobody_else_leads(agent: ModuleType, prepared: Prepared, tmp_path: Path
     assert reported(agent)["message"] == "nobody else led within 0.5 s"
 
 
-def test_a_router_that_is_not_there_is_a_note(agent: ModuleType, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_router_that_is_not_there_is_a_note(
+    agent: ModuleType, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(agent, "leads", lambda member, context: True)
     assert agent.hold(prepared()) == 0
     assert reported(agent)["state"] == "switched"
@@ -121,14 +125,18 @@ def test_a_router_that_is_not_there_is_a_note(agent: ModuleType, prepared: Prepa
     assert said(tmp_path)[-1] == "RESUME"
 
 
-@pytest.mark.parametrize("answer", [b"not JSON", b'{"role": "replica", "state": "running"}', b'{"role": "primary", "state": "starting"}', None])
+@pytest.mark.parametrize(
+    "answer", [b"not JSON", b'{"role": "replica", "state": "running"}', b'{"role": "primary", "state": "starting"}', None]
+)
 def test_who_does_not_lead(agent: ModuleType, monkeypatch: pytest.MonkeyPatch, answer: bytes | None) -> None:
     monkeypatch.setattr(agent.http.client, "HTTPSConnection", lambda *given, **named: Connection(answer))
     assert agent.leads({"name": "db2", "url": "https://10.0.0.32:8008"}, None) is False
 
 
 def test_who_leads(agent: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent.http.client, "HTTPSConnection", lambda *given, **named: Connection(b'{"role": "primary", "state": "running"}'))
+    monkeypatch.setattr(
+        agent.http.client, "HTTPSConnection", lambda *given, **named: Connection(b'{"role": "primary", "state": "running"}')
+    )
     assert agent.leads({"name": "db2", "url": "https://10.0.0.32:8008"}, None) is True
 
 

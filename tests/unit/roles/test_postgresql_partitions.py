@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.uptier.platform.plugins.module_utils.pg_schema import PartitionSpec
-from ansible_collections.uptier.platform.plugins.module_utils.pg_schema_apply import Outcome, State
-from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema import PartitionSpec
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema_apply import Outcome, State
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "postgresql"
@@ -60,7 +60,7 @@ def run(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_it_finds_all_it_needs_beside_it(tmp_path: Path) -> None:
     files = (ROLE / "vars" / "main.yml").read_text(encoding="utf-8")
     for name in re.findall(r"__postgresql_partitions }}/(\w+\.py)", files):
-        folder = ROLE / "files" if name == "postgresql_partitions.py" else ROOT / "plugins" / "module_utils"
+        folder = ROLE / "files" if name == "postgresql_partitions.py" else ROOT / "plugins" / "module_utils" / "postgresql"
         (tmp_path / name).write_text((folder / name).read_text(encoding="utf-8").replace(PACKAGE, ""), encoding="utf-8")
     command = [sys.executable, "-B", str(tmp_path / "postgresql_partitions.py"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={}, cwd="/", timeout=30)

@@ -24,14 +24,16 @@ def program(load_program: Callable[[str], ModuleType], monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def run(program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_program: Callable[[Path, str], None]) -> Callable[..., int]:
+def run(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_program: Callable[[Path, str], None]
+) -> Callable[..., int]:
     """Run it with what the repository says, look after look (the last for ever), and the leader's timeline."""
 
     def call(looks: list[dict[str, Any]], timeline: int = 10, restored: int = 0, patience: float = 30) -> int:
         for number, look in enumerate(looks):
             (tmp_path / f"info-{number}").write_text(json.dumps([look]), encoding="utf-8")
         script = (
-            f"#!/bin/sh\ncd {tmp_path}\nfor word; do last=$word; done\necho \"$*\" >> said\n"
+            f'#!/bin/sh\ncd {tmp_path}\nfor word; do last=$word; done\necho "$*" >> said\n'
             f"if test $last = restore; then exit {restored}; fi\ncat $(ls -v info-* | head -1)\n"
             "test $(ls info-* | wc -l) = 1 || rm $(ls -v info-* | head -1)\n"
         )
@@ -80,7 +82,9 @@ def test_a_timeline_that_never_comes(run: Callable[..., int], capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("backups", [(), ({"label": "x", "error": True},)])
-def test_no_backup(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], backups: tuple[dict[str, Any], ...]) -> None:
+def test_no_backup(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], backups: tuple[dict[str, Any], ...]
+) -> None:
     """A first standby comes before the first backup. Nothing is waited for."""
     assert run([info(None, *backups)]) == 1
     assert said(tmp_path) == ["info"]

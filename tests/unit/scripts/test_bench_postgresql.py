@@ -68,7 +68,14 @@ def test_report() -> None:
 
 
 def test_our_settings_are_those_of_the_role() -> None:
-    fixed = {"ssl": "on", "ssl_ca_file": "{{ ca }}", "timezone": "UTC", "max_connections": "{{ many }}", "wal_level": "logical", "jit": "on"}
+    fixed = {
+        "ssl": "on",
+        "ssl_ca_file": "{{ ca }}",
+        "timezone": "UTC",
+        "max_connections": "{{ many }}",
+        "wal_level": "logical",
+        "jit": "on",
+    }
     assert bench.our_settings(fixed, {"jit": "off"}, {"max_connections": 200, "unused": 1}) == {
         "max_connections": 200,
         "wal_level": "logical",

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils import config_bundle
-from ansible_collections.uptier.platform.plugins.module_utils.config_bundle import Bundle, Host, look, stale
-from ansible_collections.uptier.platform.plugins.module_utils.config_files import BundleError, Wanted, plan
+from ansible_collections.uptier.platform.plugins.module_utils.host import config_files_apply
+from ansible_collections.uptier.platform.plugins.module_utils.host.config_files import BundleError, Wanted, plan
+from ansible_collections.uptier.platform.plugins.module_utils.host.config_files_apply import Bundle, Host, look, stale
 from ansible_collections.uptier.platform.plugins.modules import config_files as module
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -37,8 +37,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[s
     """Return a function that runs the module with the given arguments and returns its result."""
     monkeypatch.setattr(Bundle, "marker", property(lambda self: str(tmp_path / "run" / f"{self.name}.json")))
     monkeypatch.setattr(Bundle, "record", property(lambda self: str(tmp_path / "lib" / f"{self.name}.json")))
-    monkeypatch.setattr(config_bundle, "UNITS", f"{tmp_path}/units/")
-    monkeypatch.setattr(config_bundle, "SYSTEMD", str(tmp_path))
+    monkeypatch.setattr(config_files_apply, "UNITS", f"{tmp_path}/units/")
+    monkeypatch.setattr(config_files_apply, "SYSTEMD", str(tmp_path))
 
     class FakeModule:
         """AnsibleModule's part in this: arguments with their defaults, commands, and the way out."""
@@ -252,14 +252,14 @@ def test_a_failed_verification_puts_everything_back(run, conf, tmp_path) -> None
 def test_a_write_error_puts_everything_back(run, conf, tmp_path, monkeypatch) -> None:
     conf.parent.mkdir()
     conf.write_text("old\n")
-    replace = config_bundle._replace
+    replace = config_files_apply._replace
 
     def full_disk(item: Wanted) -> None:
         if item.path.endswith("second.conf"):
             raise OSError(28, "No space left on device", item.path)
         replace(item)
 
-    monkeypatch.setattr(config_bundle, "_replace", full_disk)
+    monkeypatch.setattr(config_files_apply, "_replace", full_disk)
     result = run({"dest": str(conf), "content": "new\n"}, {"dest": str(conf.with_name("second.conf")), "content": "x"})
     assert result["reason"] == "write_failed"
     assert "No space left on device" in result["msg"]
@@ -345,7 +345,7 @@ def test_a_secret_is_never_readable_on_its_way(tmp_path, monkeypatch) -> None:
         seen.append(stat.S_IMODE(os.stat(source).st_mode))
         replace(source, target)
 
-    monkeypatch.setattr(config_bundle.os, "replace", watched)
+    monkeypatch.setattr(config_files_apply.os, "replace", watched)
     bundle = Bundle("x", Host(lambda _: (0, "", ""), shutil.which), pending_dir=str(tmp_path / "p"))
     item = Wanted(str(tmp_path / "key"), content="s", owner=ME, group=MY_GROUP, mode=0o600, secret=True)
     bundle.apply(plan([item], {}), [])
@@ -367,9 +367,9 @@ def test_stale_spares_directories_that_hold_named_files(tmp_path) -> None:
 
 
 def test_numbers_stand_for_owners_without_a_name() -> None:
-    assert config_bundle.owner_ids(Wanted("/x", owner="4242424", group=None)) == (4242424, -1)
+    assert config_files_apply.owner_ids(Wanted("/x", owner="4242424", group=None)) == (4242424, -1)
     with pytest.raises(BundleError, match="no group 'nope'"):
-        config_bundle.owner_ids(Wanted("/x", owner=None, group="nope"))
+        config_files_apply.owner_ids(Wanted("/x", owner=None, group="nope"))
 
 
 def test_the_module_runs_as_a_process_of_its_own(tmp_path) -> None:

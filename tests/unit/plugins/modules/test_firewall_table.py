@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.module_utils import firewall_host
+from ansible_collections.uptier.platform.plugins.module_utils.host import firewall_apply
 from ansible_collections.uptier.platform.plugins.modules import firewall_table as module
 
 Run = Callable[..., dict[str, Any]]
@@ -21,8 +21,8 @@ RULE = {"name": "ssh", "protocol": "tcp", "ports": [22], "sources": ["admin"]}
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.setattr(firewall_host, "RUN", str(tmp_path / "run"))
-    monkeypatch.setattr(firewall_host, "CONFIRMED", str(tmp_path / "confirmed"))
+    monkeypatch.setattr(firewall_apply, "RUN", str(tmp_path / "run"))
+    monkeypatch.setattr(firewall_apply, "CONFIRMED", str(tmp_path / "confirmed"))
 
     def call(nft: str | None = "/usr/sbin/nft", refuse: str = "", check: bool = False, **arguments: Any) -> dict[str, Any]:
         def command(dummy: Any, argv: list[str]) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.module_utils import patroni
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import patroni
 from ansible_collections.uptier.platform.plugins.modules import patroni_config, pg_cluster_info
 
 URL = "https://10.0.0.31:8008"

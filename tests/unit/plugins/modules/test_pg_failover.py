@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.module_utils.pg_cluster_live import Busy
-from ansible_collections.uptier.platform.plugins.module_utils.pg_failover import Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.cluster import Busy
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import Refusal
 from ansible_collections.uptier.platform.plugins.modules import pg_failover
 
 NATIVE = {"native": {"user": "failover", "password": "Bottle-9"}, "members": [{"name": "db1", "host": "a"}, {"name": "db2", "host": "b"}]}
@@ -72,7 +72,10 @@ def test_check_mode_takes_no_lock(run: Callable[..., dict[str, Any]], done: list
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (Busy("failover by process 7"), ("busy", "Another operation is changing the pair: failover by process 7. Wait until it has ended.")),
+        (
+            Busy("failover by process 7"),
+            ("busy", "Another operation is changing the pair: failover by process 7. Wait until it has ended."),
+        ),
         (Refusal("not_fenced", "db1 does not answer.", [{"name": "db2"}]), ("not_fenced", "db1 does not answer.")),
     ],
 )

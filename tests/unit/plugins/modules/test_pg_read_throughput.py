@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.module_utils import pg_read_throughput as clients
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import read_throughput as clients
 from ansible_collections.uptier.platform.plugins.modules import pg_read_throughput as module
 
 GIVEN = {"database": "shop_ro", "user": "shop_ro", "password": "it's secret", "clients": 2, "seconds": 1}

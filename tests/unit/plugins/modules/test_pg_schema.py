@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.module_utils.pg_schema_apply import Outcome
-from ansible_collections.uptier.platform.plugins.module_utils.pg_session import SessionError, SqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema_apply import Outcome
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError, SqlError
 from ansible_collections.uptier.platform.plugins.modules import pg_schema as module
 
 INDEX = {"database": "d", "table": "t", "name": "i", "columns": ["a"]}

@@ -1,0 +1,442 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What app_release does on a host: releases on disk, units, the router's socket, health. Standard library only."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import http.client
+import json
+import os
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.uptier.platform.plugins.module_utils.application.release import (
+    Plan,
+    Seen,
+    Service,
+    Step,
+    fingerprint,
+    healthy_hint,
+    plan,
+    prunable,
+    release_name,
+)
+
+UNITS = Path("/etc/systemd/system")
+MANIFEST = ".release.json"
+LOCK_SECONDS = 300
+Run = Callable[..., tuple[int, str, str]]
+
+
+class ReleaseError(Exception):
+    """Something went wrong; `reason` is for machines, the text for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(json.dumps(value), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path, default: Any) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return default
+
+
+def link(path: Path, target: str) -> None:
+    """Point a link elsewhere in one step: there is no moment without it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    temporary.symlink_to(target)
+    os.replace(temporary, path)
+
+
+class Router:
+    """The router's socket. A host without a router, or without this server in it, has nothing to drain."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def ask(self, command: str) -> str:
+        if not self.path or not os.path.exists(self.path):
+            return ""
+        try:
+            with socket.socket(socket.AF_UNIX) as control:
+                control.settimeout(5)
+                control.connect(self.path)
+                control.sendall(command.encode() + b"\n")
+                return b"".join(iter(lambda: control.recv(65536), b"")).decode()
+        except OSError:
+            return ""
+
+    def server(self, backend: str, name: str) -> dict[str, str] | None:
+        rows = csv.DictReader(self.ask("show stat").lstrip("# ").splitlines())
+        return next((row for row in rows if row["pxname"] == backend and row["svname"] == name), None)
+
+    def put(self, backend: str, name: str, state: str) -> bool:
+        """Set a server to ready, drain or maint; tell whether there is such a server."""
+        if not backend or self.server(backend, name) is None:
+            return False
+        self.ask(f"set server {backend}/{name} state {state}")
+        return True
+
+    def wait(self, backend: str, name: str, done: Callable[[dict[str, str]], bool], timeout: float) -> bool:
+        end = time.monotonic() + timeout
+        while True:
+            row = self.server(backend, name)
+            if row is None or done(row):
+                return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.2)
+
+
+class Host:
+    """One application on this host."""
+
+    def __init__(self, run: Run, options: dict[str, Any]) -> None:
+        self.run = run
+        self.options = options
+        self.name = options["application"]
+        self.base = Path("/opt/uptier/apps") / self.name
+        self.state = Path("/var/lib/uptier/apps") / self.name
+        self.settings = Path("/etc/uptier/apps") / f"{self.name}.env"
+        self.router = Router(options["router_socket"])
+        self.services = [
+            Service(item["unit"], tuple(item["instances"]), item["kind"], item["spare"], item["port"], item["health"], item["backend"])
+            for item in options["services"]
+        ]
+        self.done: list[str] = []
+        self.lock: Any = None
+        self.began = 0
+
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    def releases(self) -> dict[str, dict[str, Any]]:
+        folder = self.base / "releases"
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        found = {name: read_json(folder / name / MANIFEST, None) for name in names if not name.startswith(".")}
+        return {name: manifest for name, manifest in found.items() if manifest}
+
+    def target(self) -> tuple[str, bool]:
+        present = {name: manifest["checksum"] for name, manifest in self.releases().items()}
+        return release_name(self.options["version"], self.options["checksum"], present)
+
+    def current(self) -> str:
+        path = self.base / "current"
+        return os.path.basename(os.readlink(path)) if path.is_symlink() else ""
+
+    def instance_link(self, unit: str, instance: int) -> Path:
+        return self.base / "instances" / f"{unit}@{instance}"
+
+    def record(self, unit: str, instance: int) -> Path:
+        return self.state / f"{unit}@{instance}.json"
+
+    def seen(self) -> dict[str, dict[int, Seen]]:
+        folder = self.base / "instances"
+        known = {(service.unit, instance) for service in self.services for instance in service.instances}
+        for entry in os.listdir(folder) if folder.is_dir() else []:
+            unit, at, instance = entry.rpartition("@")
+            if at and instance.isdigit() and not entry.startswith("."):
+                known.add((unit, int(instance)))
+        found: dict[str, dict[int, Seen]] = {}
+        for unit, instance in sorted(known):
+            path = self.instance_link(unit, instance)
+            facts = self.facts(f"{unit}@{instance}.service")
+            if not path.is_symlink() and facts["ActiveState"] != "active":
+                continue
+            found.setdefault(unit, {})[instance] = Seen(
+                active=facts["ActiveState"] in ("active", "activating", "reloading"),
+                enabled=facts["UnitFileState"] == "enabled",
+                release=os.path.basename(os.readlink(path)) if path.is_symlink() else "",
+                fingerprint=read_json(self.record(unit, instance), {}).get("fingerprint", ""),
+            )
+        return found
+
+    def facts(self, unit: str) -> dict[str, str]:
+        wanted = "ActiveState,SubState,UnitFileState,NRestarts,Result"
+        dummy, out, dummy = self.run(["systemctl", "show", unit, f"--property={wanted}"])
+        values = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        return {key: values.get(key, "") for key in wanted.split(",")}
+
+    def fingerprints(self, release: str) -> dict[str, str]:
+        settings = read(self.settings)
+        return {service.unit: fingerprint(release, [read(UNITS / f"{service.unit}@.service"), settings]) for service in self.services}
+
+    def plan(self, release: str) -> Plan:
+        return plan(self.services, release, self.fingerprints(release), self.seen())
+
+    def unmigrated(self, release: str) -> bool:
+        return bool(self.options["migrate"]) and release not in read_json(self.state / "migrated.json", [])
+
+    # -- prepare -------------------------------------------------------------------------------------------------
+
+    def user_missing(self) -> bool:
+        return self.run(["getent", "passwd", self.name])[0] != 0
+
+    def make_user(self) -> None:
+        path = Path("/etc/sysusers.d") / f"uptier-app-{self.name}.conf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f'# Made by the role app.\nu {self.name} - "application {self.name}" /nonexistent /usr/sbin/nologin\n', encoding="utf-8"
+        )
+        code, out, err = self.run(["systemd-sysusers", str(path)])
+        if code:
+            raise ReleaseError("no_user", f"The system user {self.name} could not be made: {(err or out).strip()}")
+        self.done.append(f"made user {self.name}")
+
+    def unpack(self, archive: str, release: str) -> None:
+        """Unpack beside and rename: a release is there whole or not at all."""
+        folder = self.base / "releases"
+        folder.mkdir(parents=True, exist_ok=True)
+        work = folder / f".{release}.new"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        old = os.umask(0o022)
+        try:
+            code, out, err = self.run(["tar", "-xf", archive, "-C", str(work), "--no-same-owner", "--no-same-permissions"])
+        finally:
+            os.umask(old)
+        if code:
+            shutil.rmtree(work, ignore_errors=True)
+            raise ReleaseError("bad_archive", f"The release {release} could not be unpacked: {(err or out).strip()}")
+        os.chmod(work, 0o755)
+        (work / ".release.env").write_text(f'APP_VERSION="{self.options["version"]}"\n', encoding="utf-8")
+        manifest = {"version": self.options["version"], "checksum": self.options["checksum"], "unpacked_at": time.time()}
+        write_json(work / MANIFEST, manifest)
+        shutil.rmtree(folder / release, ignore_errors=True)
+        os.replace(work, folder / release)
+        self.done.append(f"unpacked {release}")
+
+    # -- switch --------------------------------------------------------------------------------------------------
+
+    def take_lock(self) -> None:
+        """Wait for a release that is under way: also one whose run was killed goes on here to its end."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.lock = open(self.state / "lock", "w", encoding="utf-8")  # noqa: SIM115 (held until the process ends)
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            if time.monotonic() > end:
+                raise ReleaseError(
+                    "locked",
+                    f"Another run has been releasing {self.name} on this host for more than {LOCK_SECONDS} s. "
+                    f"lslocks shows which process holds {self.state / 'lock'}.",
+                )
+            time.sleep(0.5)
+
+    def migrate(self, release: str) -> None:
+        options = [
+            f"--property=User={self.name}",
+            f"--property=WorkingDirectory={self.base / 'releases' / release}",
+            f"--property=EnvironmentFile={self.settings}",
+            f"--property=EnvironmentFile=-{self.settings.with_suffix('.migrate.env')}",
+            f"--property=RuntimeMaxSec={self.options['migrate_timeout']}",
+            "--property=NoNewPrivileges=yes",
+            "--property=ProtectSystem=strict",
+            "--property=PrivateTmp=yes",
+        ]
+        unit = f"uptier-migrate-{self.name}"
+        end = time.monotonic() + self.options["migrate_timeout"]
+        while self.facts(f"{unit}.service")["ActiveState"] in ("active", "activating"):
+            # Started by a run that was killed; it goes on by itself.
+            if time.monotonic() > end:
+                raise ReleaseError("migration_failed", f"An earlier migration of {self.name} does not end; see: systemctl status {unit}")
+            time.sleep(1)
+        command = shlex.split(self.options["migrate"])
+        code, out, err = self.run(["systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--unit={unit}", *options, *command])
+        if code:
+            lines = "\n".join((out + err).strip().splitlines()[-20:]) or "no output"
+            raise ReleaseError(
+                "migration_failed",
+                f"The migration of {self.name} {release} ended with {code}; no instance was touched, the release before it goes on. "
+                f"Its last lines:\n{lines}",
+            )
+        write_json(self.state / "migrated.json", [*read_json(self.state / "migrated.json", []), release])
+        self.done.append(f"migrated to {release}")
+
+    def apply(self, planned: Plan, release: str) -> None:
+        marks = self.fingerprints(release)
+        tried: list[Step] = []
+        for step in planned.steps:
+            try:
+                getattr(self, f"do_{step.action}")(step, release)
+            except ReleaseError:
+                for other in tried:
+                    self.do_retire(other, release)
+                raise
+            if step.action == "try":
+                tried.append(step)
+            elif step.action == "retire":
+                tried = [other for other in tried if other.service is not step.service]
+            elif step.action in ("replace", "start"):
+                write_json(self.record(step.service.unit, step.instance), {"release": release, "fingerprint": marks[step.service.unit]})
+            self.done.append(str(step))
+
+    def finish(self, release: str) -> None:
+        if self.current() != release:
+            link(self.base / "current", f"releases/{release}")
+            self.done.append(f"current is {release}")
+        self.prune()
+
+    def prune(self) -> None:
+        used = {state.release for instances in self.seen().values() for state in instances.values()} | {self.current()}
+        moments = [(name, float(manifest.get("unpacked_at", 0))) for name, manifest in self.releases().items()]
+        for name in prunable(moments, self.options["keep"], used):
+            shutil.rmtree(self.base / "releases" / name, ignore_errors=True)
+            self.done.append(f"removed release {name}")
+
+    def do_try(self, step: Step, release: str) -> None:
+        path = self.instance_link(step.service.unit, step.instance)
+        link(path, f"../releases/{release}")
+        try:
+            self.restart(step)
+            self.healthy(step, release)
+        except ReleaseError:
+            self.systemctl("stop", step.unit)
+            path.unlink()
+            raise
+        self.into_service(step)
+
+    def do_replace(self, step: Step, release: str) -> None:
+        path = self.instance_link(step.service.unit, step.instance)
+        self.drain(step)
+        link(path, f"../releases/{release}")
+        self.record(step.service.unit, step.instance).unlink(missing_ok=True)
+        try:
+            self.restart(step)
+            self.healthy(step, release)
+        except ReleaseError:
+            if step.previous and step.previous != release and (self.base / "releases" / step.previous).is_dir():
+                link(path, f"../releases/{step.previous}")
+                self.restart(step)
+            self.into_service(step)
+            raise
+        self.enable(step)
+        self.into_service(step)
+
+    def do_start(self, step: Step, release: str) -> None:
+        link(self.instance_link(step.service.unit, step.instance), f"../releases/{release}")
+        self.run(["systemctl", "reset-failed", step.unit])
+        self.enable(step)
+        self.restart(step)
+        self.healthy(step, release)
+        self.into_service(step)
+
+    def do_retire(self, step: Step, release: str) -> None:
+        self.do_remove(step, release)
+        self.router.put(step.service.backend, f"i{step.instance}", "maint")
+
+    def do_remove(self, step: Step, dummy: str) -> None:
+        self.drain(step)
+        self.systemctl("disable", "--now", step.unit)
+        self.instance_link(step.service.unit, step.instance).unlink(missing_ok=True)
+        self.record(step.service.unit, step.instance).unlink(missing_ok=True)
+
+    # -- the means -----------------------------------------------------------------------------------------------
+
+    def systemctl(self, *arguments: str) -> None:
+        code, out, err = self.run(["systemctl", "--quiet", *arguments])
+        if code:
+            raise ReleaseError("unit_failed", f"systemctl {' '.join(arguments)} ended with {code}: {(err or out).strip()}")
+
+    def enable(self, step: Step) -> None:
+        if self.facts(step.unit)["UnitFileState"] != "enabled":
+            self.systemctl("enable", step.unit)
+
+    def restart(self, step: Step) -> None:
+        self.began = int(time.time())
+        try:
+            self.systemctl("restart", step.unit)
+        except ReleaseError as error:
+            raise ReleaseError("unit_failed", f"{error}\n{self.log(step)}") from error
+
+    def drain(self, step: Step) -> None:
+        name = f"i{step.instance}"
+        if step.service.kind == "web" and self.router.put(step.service.backend, name, "drain"):
+            # Open websockets do not end by themselves; the application closes them when it is stopped.
+            self.router.wait(step.service.backend, name, lambda row: int(row["scur"] or 0) == 0, self.options["drain_timeout"])
+
+    def into_service(self, step: Step) -> None:
+        name = f"i{step.instance}"
+        if step.service.kind == "web" and self.router.put(step.service.backend, name, "ready"):
+            self.router.wait(step.service.backend, name, lambda row: row["status"].startswith("UP"), 15)
+
+    def healthy(self, step: Step, release: str) -> None:
+        """Wait for two good answers in a row; a worker without a health path must stay up for a while."""
+        service, begin = step.service, time.monotonic()
+        asks = bool(service.health and service.port)
+        restarts, good, last = int(self.facts(step.unit)["NRestarts"] or 0), 0, "not asked yet"
+        while True:
+            facts = self.facts(step.unit)
+            if facts["ActiveState"] == "failed" or int(facts["NRestarts"] or 0) >= restarts + 3:
+                raise self.unhealthy(step, release, f"its process ended ({facts['Result']}, started {facts['NRestarts']} times again)")
+            if asks:
+                status, error = self.probe(step.instance, service.health)
+                good = good + 1 if status == 200 else 0
+                last = healthy_hint(status, error)
+                if good >= 2:
+                    return
+            elif (
+                time.monotonic() - begin > self.options["settle"] and facts["SubState"] == "running" and facts["NRestarts"] == str(restarts)
+            ):
+                return
+            if time.monotonic() - begin > self.options["healthy_timeout"]:
+                last = last if asks else f"its process does not stay up (state {facts['ActiveState']}, {facts['SubState']})"
+                raise self.unhealthy(step, release, last)
+            time.sleep(0.3)
+
+    def probe(self, port: int, path: str) -> tuple[int | None, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request(
+                "GET", path, headers={"Host": self.options["host_header"], "X-Forwarded-Proto": "https", "Connection": "close"}
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read(500).decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            return None, str(error)
+        finally:
+            connection.close()
+
+    def log(self, step: Step) -> str:
+        command = ["journalctl", "--no-pager", "--output=cat", "--lines=30", f"--since=@{self.began}"]
+        dummy, out, dummy = self.run([*command, f"_SYSTEMD_UNIT={step.unit}"])
+        if not out.strip():
+            # The process said nothing; what systemd says about it is better than that.
+            dummy, out, dummy = self.run([*command, f"--unit={step.unit}"])
+        return "Its last lines:\n" + (out.strip() or "(none)")
+
+    def unhealthy(self, step: Step, release: str, what: str) -> ReleaseError:
+        kept = "the instances before it keep their release" if step.action != "start" else "it was not running before"
+        return ReleaseError(
+            "unhealthy",
+            f"{self.name} {release} did not get healthy on {step.unit} within {self.options['healthy_timeout']} s, {kept}: "
+            f"{what}. {self.log(step)}",
+        )

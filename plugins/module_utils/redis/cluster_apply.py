@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The running half of redis_cluster: asks the nodes, carries out the planner's steps, waits for what they bring about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible_collections.uptier.platform.plugins.module_utils.redis import cluster as core
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal, Shape, Step, View
+from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Tls, Unreachable
+
+Dial = Callable[[str, int], Any]
+DENIED = ("NOAUTH", "WRONGPASS", "NOPERM")
+
+
+def redis_common_argument_spec() -> dict[str, Any]:
+    """Options of the documentation fragment uptier.platform.redis."""
+    return {
+        "username": {"type": "str", "default": "admin"},
+        "password": {"type": "str", "required": True, "no_log": True},
+        "tls_ca": {"type": "path", "default": "/etc/uptier/pki/ca.crt"},
+        "tls_cert": {"type": "path", "default": "/etc/uptier/pki/host.crt"},
+        "tls_key": {"type": "path", "default": "/etc/uptier/pki/host.key", "no_log": False},
+        "connect_timeout": {"type": "float", "default": 3},
+    }
+
+
+def redis_shape_argument_spec() -> dict[str, Any]:
+    """Options of the documentation fragment uptier.platform.redis.shape."""
+    return {
+        "nodes": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "address": {"type": "str", "required": True},
+                "port": {"type": "int", "default": 6379},
+                "zone": {"type": "str", "default": ""},
+            },
+        },
+        "masters": {"type": "int", "required": True},
+        "replicas_per_master": {"type": "int", "default": 0},
+    }
+
+
+def shape_of(params: Mapping[str, Any]) -> Shape:
+    return Shape(tuple(Node(**entry) for entry in params["nodes"]), params["masters"], params["replicas_per_master"])
+
+
+def dialler(params: Mapping[str, Any], password: str | None = None) -> Dial:
+    """Return what opens a connection with the module's options. The TLS files are read at the first call."""
+    contexts: list[Any] = []
+
+    def dial(address: str, port: int) -> Connection:
+        if not contexts:
+            contexts.append(Tls(params["tls_ca"], params["tls_cert"], params["tls_key"]).context())
+        secret = params["password"] if password is None else password
+        return Connection(address, port, contexts[0], params["username"], secret, params["connect_timeout"])
+
+    return dial
+
+
+def parse_info(text: str) -> dict[str, str]:
+    """Read the answer of INFO and CLUSTER INFO."""
+    pairs = (line.partition(":") for line in text.splitlines() if ":" in line and not line.startswith("#"))
+    return {name: value.strip() for name, dummy, value in pairs}
+
+
+def ask(node: Node, dial: Dial) -> View:
+    """Return one node's view; what keeps it from answering becomes part of the view."""
+    try:
+        with dial(node.address, node.port) as connection:
+            info = parse_info(connection.call("INFO"))
+            keys = int(dict(part.split("=") for part in info.get("db0", "keys=0").split(","))["keys"])
+            if info.get("loading") == "1":
+                return View(problem="it is loading its data", trouble="loading")
+            if info.get("cluster_enabled") != "1":
+                return View(id=node.label, clustered=False, keys=keys, facts=info)
+            lines = connection.call("CLUSTER", "NODES")
+            state = parse_info(connection.call("CLUSTER", "INFO")).get("cluster_state", "")
+    except Unreachable as error:
+        return View(problem=str(error), trouble=error.reason)
+    except RespError as error:
+        return View(problem=f"it answers: {error}", trouble="denied" if error.code in DENIED else "loading")
+    peers = core.parse_nodes(lines)
+    me = next((peer.id for peer in peers.values() if "myself" in peer.flags), "")
+    return View(
+        id=me,
+        peers=peers,
+        keys=keys,
+        version=info.get("redis_version", ""),
+        state=state,
+        joining="handshake" in lines,
+        link_up=info.get("master_link_status", "up") == "up",
+        facts=info,
+    )
+
+
+class Cluster:
+    """A declared cluster and the means to look at it and to act on it."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        dial: Dial,
+        timeout: float = 60,
+        interval: float = 0.25,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        spread: bool = False,
+    ) -> None:
+        self.spread = spread
+        self.shape, self.dial, self.timeout, self.interval = shape, dial, timeout, interval
+        self.clock, self.sleep = clock, sleep
+
+    def look(self) -> dict[str, View]:
+        """Ask all nodes at once."""
+        with ThreadPoolExecutor(max_workers=min(16, len(self.shape.nodes) or 1)) as pool:
+            found = pool.map(lambda node: ask(node, self.dial), self.shape.nodes)
+            return {node.label: view for node, view in zip(self.shape.nodes, found, strict=True)}
+
+    def wait(self, complaint: Callable[[Mapping[str, View]], str], limit: float | None = None) -> tuple[dict[str, View], str]:
+        """Look until there is no complaint or the time is up; return the last views and what was still wrong."""
+        end = self.clock() + (self.timeout if limit is None else limit)
+        while True:
+            views = self.look()
+            wrong = complaint(views)
+            if not wrong or self.clock() >= end:
+                return views, wrong
+            self.sleep(self.interval)
+
+    def unsettled(self, views: Mapping[str, View]) -> str:
+        """Say what is still in motion: a node that starts or returns, a failover, gossip under way."""
+        now = core.survey(self.shape, views)
+        starting = [one for one, view in views.items() if view.trouble == "loading"]
+        if starting:
+            return f"{', '.join(starting)}: still loading"
+        joining = [one for one, view in views.items() if view.joining]
+        if joining:
+            return f"{', '.join(joining)}: a handshake with another node is under way"
+        return "" if now.agreed else "the nodes do not agree yet on who is a member, holds which slots and follows whom"
+
+    def _unjoined(self, views: Mapping[str, View]) -> str:
+        now = core.survey(self.shape, views)
+        if now.newcomers:
+            return f"{', '.join(now.newcomers)} did not join {now.group[0]}"
+        loose = [one for one in now.group if any(not peer.linked and not peer.failed for peer in views[one].peers.values())]
+        return self.unsettled(views) or (f"{', '.join(loose)}: bus links are missing" if loose else "")
+
+    def plan(self, check: bool = False) -> tuple[dict[str, View], list[Step]]:
+        core.check_shape(self.shape)
+        if check:
+            views = self.look()
+        else:
+            views, dummy = self.wait(self.unsettled, min(self.timeout, 20))
+        return views, core.plan(self.shape, views, presume=check, spread=self.spread)
+
+    def converge(self, steps: list[Step]) -> dict[str, View]:
+        """Carry out the plan, one kind of step at a time, planning anew from what is really there after each."""
+        for dummy in range(12):
+            if not steps:
+                break
+            kind = steps[0].action
+            for step in steps:
+                if step.action == kind:
+                    self.act(step)
+            views, wrong = self.wait(self._unjoined if kind == "meet" else self.unsettled)
+            if wrong:
+                raise Refusal(
+                    "timeout",
+                    f"After {self.timeout:g} s: {wrong}. The nodes reach each other on their port plus 10000 (cluster bus, mutual TLS): "
+                    "check the firewall and that all certificates come from one authority.",
+                )
+            steps = core.plan(self.shape, views, spread=self.spread)
+        if steps:
+            raise Refusal("no_progress", f"The cluster does not take the steps that were sent; still to do: {'; '.join(map(str, steps))}.")
+        return self.healthy()
+
+    def healthy(self) -> dict[str, View]:
+        """Wait until every node that is up serves, agrees with the others and follows its master."""
+        views, wrong = self.wait(lambda seen: " ".join(core.faults(self.shape, seen)))
+        if wrong:
+            weak = " ".join(core.absences(self.shape, views))
+            raise Refusal("not_healthy", f"The cluster is not healthy after {self.timeout:g} s. {wrong} {weak}".strip())
+        return views
+
+    def act(self, step: Step) -> None:
+        node = self.shape.node(step.node)
+        try:
+            with self.dial(node.address, node.port) as connection:
+                if step.action == "meet":
+                    target = self.shape.node(step.target)
+                    connection.call("CLUSTER", "MEET", target.address, target.port)
+                elif step.action == "addslots":
+                    connection.call("CLUSTER", "ADDSLOTSRANGE", *(edge for part in step.slots for edge in part))
+                elif step.action == "replicate":
+                    target = self.shape.node(step.target)
+                    with self.dial(target.address, target.port) as other:
+                        leader = other.call("CLUSTER", "MYID")
+                    connection.call("CLUSTER", "REPLICATE", leader)
+                elif step.action == "failover":
+                    connection.call("CLUSTER", "FAILOVER")
+                else:
+                    connection.call("CLUSTER", "FORGET", step.target)
+        except (RespError, Unreachable) as error:
+            raise Refusal("step_failed", f"{step} failed: {error}. Run again: it continues from what was reached.", step.node) from error
+        if step.action == "failover":
+            self.wait(lambda views: "" if views[step.node].me.slots else "no failover yet", 10)
+
+
+def summary(shape: Shape, views: Mapping[str, View]) -> dict[str, Any]:
+    """Return the cluster as data, for redis_cluster_info and for the result of redis_cluster."""
+    now = core.survey(shape, views)
+    owners, followers = now.owners, now.master_of
+    covered = core.members(part for peer in now.table.values() for part in peer.slots)
+    nodes = []
+    for node in shape.nodes:
+        view, one = views[node.label], node.label
+        slots = owners.get(one, set())
+        nodes.append(
+            {
+                "name": node.name,
+                "address": node.address,
+                "port": node.port,
+                "zone": node.zone,
+                "id": view.id,
+                "up": view.reachable,
+                "problem": view.problem,
+                "role": "master" if slots else "replica" if one in followers else "none",
+                "master": followers.get(one, ""),
+                "slots": core.show_ranges(core.to_ranges(slots)),
+                "slots_count": len(slots),
+                "link": ("up" if view.link_up else "down") if view.reachable and one in followers else "",
+                "keys": view.keys,
+                "version": view.version,
+                "memory_used_bytes": int(view.facts.get("used_memory", 0)),
+                "memory_max_bytes": int(view.facts.get("maxmemory", 0)),
+                "clients": int(view.facts.get("connected_clients", 0)),
+                "offset": int(view.facts.get("slave_repl_offset") or view.facts.get("master_repl_offset", 0)),
+            }
+        )
+    faults = core.faults(shape, views)
+    state = "absent" if not now.group else "fail" if faults else "ok"
+    return {
+        "state": state,
+        "nodes": nodes,
+        "slots_covered": len(covered),
+        "slots_missing": core.show_ranges(core.to_ranges(set(range(core.SLOTS)) - covered)),
+        "masters": len(owners),
+        "replicas": len(followers),
+        "foreign": [f"{peer.address}:{peer.port}" for peer in now.foreign],
+        "faults": faults,
+        "warnings": core.absences(shape, views) if now.group else [],
+    }

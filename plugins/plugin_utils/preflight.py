@@ -1,0 +1,585 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What is wrong with an inventory, all of it, before anything is touched. Pure functions over plain data.
+
+Each check returns problems; a problem says where it is, what was seen and how it is put right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.uptier.platform.plugins.plugin_utils import secrets
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import DATABASE_CONNECTIONS, ApplicationError, pools
+from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
+from ansible_collections.uptier.platform.plugins.plugin_utils.postgresql_tuning import RESERVED_CONNECTIONS
+from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of
+
+KNOWN_GROUPS = ("gateway", "app", "postgresql", "etcd", "redis", "monitoring", "backup")
+BUILT_IN_GROUPS = ("all", "ungrouped")
+RELEASES = {"12": "bookworm", "13": "trixie"}
+# Key in the tier profile, by group.
+LEAST = {
+    "gateway": "gateway_min",
+    "app": "app_min",
+    "postgresql": "postgresql_min",
+    "etcd": "etcd_min",
+    "redis": "redis_hosts_min",
+    "monitoring": "monitoring_min",
+    "backup": "backup_min",
+}
+# What a platform need not have where a provider runs PostgreSQL.
+PROVIDED = ("postgresql", "etcd", "backup")
+MANAGED_PASSWORD = "vault_postgresql_managed_password"
+MOST = {"app": "app_max", "postgresql": "postgresql_max"}
+# Whose memory share counts on hosts of which group.
+SHARES = {"postgresql": "postgresql", "redis": "redis", "app": "app", "prometheus": "monitoring", "loki": "monitoring"}
+# Stores whose members must run one release, with the groups that hold them and the reason.
+STORES = (
+    (("postgresql",), "PostgreSQL {versions} cannot replicate with each other", {"12": "15", "13": "17"}),
+    (("redis",), "Redis {versions} cannot replicate with each other", {"12": "7.0", "13": "8.0"}),
+    (("etcd",), "etcd {versions} in one cluster is meant for the time of an upgrade only", {"12": "3.4", "13": "3.5"}),
+    (("backup", "postgresql"), "pgBackRest {versions} refuse each other", {"12": "2.45", "13": "2.55"}),
+)
+LOCAL, ADDRESS, EVERYWHERE = "127.0.0.1", "the host's address", "every address"
+# Who listens: group, user's variable (or None), port, listener, where.
+LISTENERS = (
+    ("gateway", None, 80, "nginx", EVERYWHERE),
+    ("gateway", None, 443, "nginx", EVERYWHERE),
+    ("app", "haproxy_port", 8443, "HAProxy", EVERYWHERE),
+    ("app", "haproxy_metrics_port", 8404, "HAProxy's metrics", EVERYWHERE),
+    ("app", "haproxy_postgresql_leader_port", 5000, "HAProxy to the PostgreSQL leader", LOCAL),
+    ("app", "haproxy_postgresql_replica_port", 5001, "HAProxy to PostgreSQL replicas", LOCAL),
+    ("app", "pgbouncer_port", 6432, "PgBouncer", LOCAL),
+    ("app", "exporters_pgbouncer_port", 9127, "the PgBouncer exporter", EVERYWHERE),
+    ("postgresql", "postgresql_port", 5432, "PostgreSQL", EVERYWHERE),
+    ("postgresql", None, 8008, "Patroni", EVERYWHERE),
+    ("postgresql", "exporters_postgres_port", 9187, "the PostgreSQL exporter", EVERYWHERE),
+    ("etcd", None, 2379, "etcd", EVERYWHERE),
+    ("etcd", None, 2380, "etcd's peers", EVERYWHERE),
+    ("redis", None, 6379, "Redis", EVERYWHERE),
+    ("redis", None, 6380, "Redis, second instance", EVERYWHERE),
+    ("redis", None, 16379, "Redis' cluster bus", EVERYWHERE),
+    ("redis", None, 16380, "Redis' cluster bus, second instance", EVERYWHERE),
+    ("redis", "exporters_redis_port", 9121, "the Redis exporter", EVERYWHERE),
+    ("backup", None, 8432, "pgBackRest", EVERYWHERE),
+    ("monitoring", None, 9090, "Prometheus", EVERYWHERE),
+    ("monitoring", None, 9093, "Alertmanager", EVERYWHERE),
+    ("monitoring", None, 9094, "Alertmanager's peers", EVERYWHERE),
+    ("monitoring", None, 3000, "Grafana", ADDRESS),
+    ("monitoring", None, 3100, "Loki", EVERYWHERE),
+    ("all", "exporters_node_port", 9100, "the host exporter", EVERYWHERE),
+)
+
+
+# Two of the messages of ansible-core's argument specification, to say them more plainly.
+UNSUPPORTED = re.compile(r"^(?:Unsupported parameters[^:]*: )?(\S+)\. Supported parameters include: (.*)$")
+MISTYPED = re.compile(
+    r"^(?:argument|Elements value for option) '(\w+)'.* is of type (?:<class ')?(\w+)(?:'>)? and we were unable to convert to (\w+)"
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong."""
+
+    where: str
+    seen: str
+    fix: str
+
+
+@dataclass
+class Context:
+    """All that the checks look at; plain dictionaries and lists."""
+
+    tier: str
+    tiers: Mapping[str, Mapping[str, Any]]
+    groups: Mapping[str, Sequence[str]]
+    hostvars: Mapping[str, Mapping[str, Any]]
+    applications: Sequence[Mapping[str, Any]] = ()
+    expected_users: int | None = None
+    structural_groups: frozenset[str] = frozenset()  # groups that only hold other groups
+    other_groups: frozenset[str] = frozenset()
+    known_variables: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+    ignored_variables: frozenset[str] = frozenset()
+    secrets: Sequence[Mapping[str, Any]] = ()
+    probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    invalid: Sequence[str] = ()  # messages of the argument specification
+    managed: Mapping[str, Any] = field(default_factory=dict)  # a provider's PostgreSQL
+    managed_ca: str | None = None  # what its file on the controller holds; None where it cannot be read
+
+    @property
+    def profile(self) -> Mapping[str, Any]:
+        return self.tiers.get(self.tier, {})
+
+    def hosts(self, group: str) -> list[str]:
+        return list(self.groups.get(group, ()))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean X?' or nothing."""
+    match = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
+    return f"Did you mean {match[0]}? " if match else ""
+
+
+def listed(items: Iterable[Any]) -> str:
+    return ", ".join(str(item) for item in items)
+
+
+def check_specification(context: Context) -> list[Problem]:
+    problems = []
+    for text in context.invalid:
+        stranger, mistyped = UNSUPPORTED.search(text), MISTYPED.search(text)
+        if stranger:
+            path, known = stranger[1], stranger[2]
+            meant = nearest(path.rpartition(".")[2], known.split(", "))
+            problems.append(Problem(f"variable {path}", "is set, and nothing reads it", f"{meant}Known there: {known}."))
+        elif mistyped:
+            where, kind, wanted = mistyped[1], mistyped[2], mistyped[3]
+            problems.append(Problem(f"variable {where}", f"is of type {kind}", f"Make it of type {wanted}."))
+        else:
+            problems.append(
+                Problem("variables of group_vars:", squeeze(text, 400), "Correct it; the README of roles/platform has the grammar.")
+            )
+    return problems
+
+
+def check_tier(context: Context) -> list[Problem]:
+    if context.tier in context.tiers:
+        return []
+    fix = f"{nearest(context.tier, context.tiers)}Use one of {listed(context.tiers)}."
+    return [Problem("platform_tier", f"is {context.tier!r}, which is no tier", fix)]
+
+
+def check_groups(context: Context) -> list[Problem]:
+    problems = []
+    accepted = {*KNOWN_GROUPS, *BUILT_IN_GROUPS, *context.structural_groups, *context.other_groups}
+    for group in sorted(set(context.groups) - accepted):
+        if group.startswith(("region_", "zone_")):
+            continue
+        fix = f"{nearest(group, KNOWN_GROUPS)}The platform's groups are {listed(KNOWN_GROUPS)}; name a group of your own in platform_other_groups."
+        problems.append(Problem(f"group {group}", f"is unknown, its hosts ({listed(context.hosts(group))}) get nothing from it", fix))
+    for host in context.hosts("ungrouped"):
+        fix = f"Put it into one of {listed(KNOWN_GROUPS)}, or take it out of the inventory."
+        problems.append(Problem(f"host {host}", "stands in no group, so nothing would run on it", fix))
+    return problems
+
+
+def check_variables(context: Context) -> list[Problem]:
+    """Find variables that look like ours and are not: a role would silently go on with its default."""
+    found: dict[str, list[str]] = {}
+    for host in context.hosts("all"):
+        for name in context.hostvars[host]:
+            if name.startswith(context.prefixes) and name not in context.known_variables and name not in context.ignored_variables:
+                found.setdefault(name, []).append(host)
+    everywhere = len(context.hosts("all"))
+    problems = []
+    for name, hosts in sorted(found.items()):
+        where = "all hosts" if len(hosts) == everywhere else listed(hosts)
+        fix = f"{nearest(name, context.known_variables)}Correct the name, remove it, or name it in platform_ignored_variables."
+        problems.append(Problem(f"variable {name}", f"is set for {where}, and no role reads it", fix))
+    return problems
+
+
+def check_sizes(context: Context) -> list[Problem]:
+    problems = []
+    for group, key in LEAST.items():
+        if context.managed and group in PROVIDED:
+            continue
+        least, count = context.profile.get(key, 0), len(context.hosts(group))
+        if count < least:
+            seen = f"has {count} {'host' if count == 1 else 'hosts'}, the tier {context.tier} needs at least {least}"
+            problems.append(Problem(f"group {group}", seen, "Add hosts to the group, or run the playbook of a smaller tier."))
+    for group, key in MOST.items():
+        most, count = context.profile.get(key), len(context.hosts(group))
+        if most is not None and count > most:
+            seen = f"has {count} hosts, the tier {context.tier} is made for at most {most}"
+            problems.append(Problem(f"group {group}", seen, "Run the playbook of a larger tier, or take hosts out."))
+    return problems
+
+
+def check_users(context: Context) -> list[Problem]:
+    users = context.expected_users
+    if users is None or not context.profile:
+        return []
+    least, most = context.profile["users_min"], context.profile["users_max"]
+    if least <= users <= most:
+        return []
+    fitting = [tier for tier, profile in context.tiers.items() if profile["users_min"] <= users <= profile["users_max"]]
+    fix = f"Run playbooks/{fitting[0]}.yml" if fitting else "Correct the number"
+    also = f" (or {listed(fitting[1:])})" if fitting[1:] else ""
+    return [
+        Problem("platform_expected_users", f"is {users:,}, the tier {context.tier} is made for {least:,} to {most:,}", f"{fix}{also}."),
+    ]
+
+
+def check_etcd(context: Context) -> list[Problem]:
+    members = context.hosts("etcd")
+    if not members or len(members) % 2:
+        return []
+    seen = f"has {len(members)} members ({listed(members)}), an even number, which survives no more failures than {len(members) - 1} do"
+    return [Problem("group etcd", seen, f"Make it {len(members) - 1} or {len(members) + 1}.")]
+
+
+def check_addresses(context: Context) -> list[Problem]:
+    problems: list[Problem] = []
+    owners: dict[str, list[str]] = {}
+    for host in context.hosts("all"):
+        try:
+            owners.setdefault(address_of(host, context.hostvars[host]), []).append(host)
+        except TopologyError as error:
+            what = str(error).removeprefix(f"{host}: ").split(". ")[0].rstrip(".")
+            seen = "has no address" if what == "no address" else f"has no usable address: {what}"
+            problems.append(Problem(f"host {host}", seen, "Set platform_address (or ansible_host) to its internal IP address."))
+    for address, hosts in owners.items():
+        if len(hosts) > 1:
+            fix = "Give each its own platform_address (or ansible_host)."
+            problems.append(Problem(f"hosts {listed(hosts)}", f"have one address, {address}", fix))
+    return problems
+
+
+def check_memory(context: Context) -> list[Problem]:
+    problems = []
+    for host in context.hosts("all"):
+        shares = {}
+        for component, group in SHARES.items():
+            if host in context.hosts(group):
+                key = f"{component}_memory_share"
+                share = context.hostvars[host].get(key, context.profile.get(key))
+                if isinstance(share, (int, float)):
+                    shares[key] = float(share)
+        total = sum(shares.values())
+        if total > 1.0001:
+            parts = listed(f"{key} {share:.2f}" for key, share in shares.items())
+            fix = "Lower some of them in host_vars or group_vars, or move a component to another host."
+            problems.append(Problem(f"host {host}", f"is to give {total:.0%} of its memory away ({parts})", fix))
+    return problems
+
+
+def number(context: Context, host: str, name: str, default: int) -> int:
+    """Return what the user set for a host, else the tier's number, else the role's; what is no number is for the role to refuse."""
+    value = context.hostvars[host].get(name, context.profile.get(name, default))
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return default
+
+
+def pool_sizes(context: Context, host: str) -> list[int]:
+    """Return the sizes of the pools of one application host: the user's own ones, else those that follow from the applications."""
+    own = context.hostvars[host].get("pgbouncer_databases")
+    if isinstance(own, Sequence) and all(isinstance(pool, Mapping) for pool in own):
+        return [pool["size"] for pool in own if isinstance(pool.get("size"), int)]
+    budget = number(context, host, "pgbouncer_connection_budget", 0)
+    return [pool["size"] for pool in pools(context.applications, len(context.hosts("app")), budget)]
+
+
+def check_connections(context: Context) -> list[Problem]:
+    """Follow the connections from the processes through the pools to the server; at each step there must be enough."""
+    hosts, servers = context.hosts("app"), context.hosts("postgresql")
+    applications = [item for item in context.applications if item.get("database")]
+    if not hosts or not (servers or context.managed) or not applications or not context.profile:
+        return []
+    try:
+        taken = {host: sum(pool_sizes(context, host)) for host in hosts}
+    except ApplicationError as error:
+        seen, dummy, fix = str(error).partition(". ")
+        return [Problem("variable pgbouncer_connection_budget:", seen, fix)]
+    problems = []
+    clients = sum(
+        (service.get("instances", 1) + (1 if service.get("kind", "web") == "web" else 0))
+        * service.get("database_connections", DATABASE_CONNECTIONS)
+        for item in applications
+        for service in item.get("services") or ()
+    )
+    accepted = min(number(context, host, "pgbouncer_max_client_conn", 2000) for host in hosts)
+    if clients > accepted:
+        seen = f"may open {clients} connections to the pools of their host, which accept {accepted}"
+        fix = f"Set pgbouncer_max_client_conn to {clients} or more, or lower instances or database_connections of the services."
+        problems.append(Problem(f"the processes of {listed(item['name'] for item in applications)}", seen, fix))
+    total = sum(taken.values())
+    for server in servers:
+        maximum = number(context, server, "postgresql_max_connections", 0)
+        reserved = number(context, server, "postgresql_reserved_connections", RESERVED_CONNECTIONS)
+        if total + reserved > maximum:
+            parts = listed(f"{host} {count}" for host, count in taken.items())
+            seen = (
+                f"accepts {maximum} connections, but the pools of {len(hosts)} application hosts may take {total} ({parts}) "
+                f"and {reserved} are reserved: {total + reserved}"
+            )
+            fix = (
+                f"Set postgresql_max_connections to {total + reserved} or more, or pgbouncer_connection_budget "
+                f"to {max(0, maximum - reserved)} or less."
+            )
+            problems.append(Problem(f"PostgreSQL on {server}", seen, fix))
+    return problems
+
+
+def check_secrets(context: Context) -> list[Problem]:
+    problems, missing = [], []
+    strangers: set[str] = set()
+    for secret in secrets.wanted(context.secrets, context.applications):
+        hosts = context.hosts(secret.needed_by) or (context.hosts("app") if context.managed and secret.managed else [])
+        if not hosts:
+            continue
+        variables = context.hostvars[hosts[0]]
+        defect = secrets.defect(secret, variables)
+        if defect == secrets.MISSING:
+            missing.append(secret)
+            strangers.update(name for name in variables if name.startswith("vault_"))
+        elif defect:
+            fix = "Remove it from the vault file and run playbooks/create_secrets.yml, which makes a strong one."
+            problems.append(Problem(f"secret {secret.label}", defect, fix))
+    if missing:
+        strangers -= {MANAGED_PASSWORD, *(entry["name"] for entry in context.secrets)}
+        matches = {name: difflib.get_close_matches(name, sorted(strangers), n=1, cutoff=0.8) for name in {item.name for item in missing}}
+        meant = "".join(f"{found[0]} is set: did you mean {name}? " for name, found in sorted(matches.items()) if found)
+        where = f"{'secret' if len(missing) == 1 else 'secrets'} {listed(secret.label for secret in missing)}"
+        seen = "is missing" if len(missing) == 1 else "are missing"
+        problems.append(Problem(where, seen, f"{meant}Run playbooks/create_secrets.yml, which makes what is missing."))
+    return problems
+
+
+def check_managed(context: Context) -> list[Problem]:
+    """Look at the description of a server that a provider runs, as far as that can be done without asking it."""
+    given, problems = context.managed, []
+    if not given:
+        return []
+    name = "platform_managed_postgresql"
+    for group, why in (("postgresql", "and a platform has one PostgreSQL only"), ("backup", "and the provider makes its backups")):
+        hosts = context.hosts(group)
+        if hosts:
+            seen = f"has {'a host' if len(hosts) == 1 else 'hosts'} ({listed(hosts)}) while {name} is set, {why}"
+            problems.append(Problem(f"group {group}", seen, f"Take the hosts out of the group, or remove {name}."))
+    for key, what in (
+        ("host", "Set it to the name of the provider's server, as its certificate has it."),
+        ("admin_user", "Set it to the user with CREATEROLE and CREATEDB that the provider gave you."),
+    ):
+        if not given.get(key):
+            problems.append(Problem(f"variable {name}.{key}", "is not set", what))
+    for key in ("host", "replica_host"):
+        text = str(given.get(key) or "")
+        if re.search(r"[/@:\s]", text):
+            # It may hold the password, so it is not shown.
+            fix = "Give the name of the host alone; port, user and database have keys of their own, the password is in the vault file."
+            problems.append(Problem(f"variable {name}.{key}", "is no name of a host but a URL or a line of settings", fix))
+    for key in ("port", "replica_port"):
+        port = given.get(key)
+        if isinstance(port, int) and not 1 <= port <= 65535:
+            problems.append(Problem(f"variable {name}.{key}", f"is {port}, which is no port", "Correct it; 5432 is the usual one."))
+    problems += check_managed_authority(given, context.managed_ca)
+    user = given.get("admin_user")
+    if user and user in [*database_users(databases(context.applications)), "monitor"]:
+        seen = f"is {user}, which is the name of a user that the platform makes for itself"
+        problems.append(Problem(f"variable {name}.admin_user", seen, "Use another user as the administrator, or rename the application."))
+    hosts = context.hosts("app") or context.hosts("all")
+    password = str(context.hostvars[hosts[0]].get(MANAGED_PASSWORD) or "").strip() if hosts else ""
+    if not password:
+        fix = f"Put the password of {user or 'the administrator'} at the provider into the vault file (ansible-vault edit) under this name."
+        problems.append(Problem(f"secret {MANAGED_PASSWORD}", "is missing, and cannot be made up", fix))
+    return problems
+
+
+def check_managed_authority(given: Mapping[str, Any], text: str | None) -> list[Problem]:
+    path, where = given.get("ca"), "variable platform_managed_postgresql.ca"
+    if not path:
+        return []
+    if not str(path).startswith("/"):
+        fix = 'Write it with its directory, for example "{{ inventory_dir }}/provider-ca.crt".'
+        return [Problem(where, f"is {path}, which is no absolute path", fix)]
+    if text is None:
+        return [Problem(where, f"names {path}, which cannot be read on the controller", "Put the file there that the provider offers.")]
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        return [Problem(where, f"names {path}, which holds no certificate in PEM form", "Put the file there that the provider offers.")]
+    return []
+
+
+def check_services(context: Context) -> list[Problem]:
+    problems = []
+    for application in context.applications:
+        for service in application.get("services") or ():
+            count = service.get("instances", 1)
+            if service.get("kind", "web") == "web" and isinstance(count, int) and count > 1 and not service.get("health"):
+                where = f"service {application.get('name')}.{service.get('name')}"
+                seen = f"has {count} instances and no health path, so nobody could tell which of them can serve"
+                problems.append(Problem(where, seen, "Give it one, for example health: /api/health."))
+    return problems
+
+
+def listeners(context: Context, host: str) -> list[tuple[int, str, str]]:
+    """Return (port, who, where) for all that listens on a host."""
+    found = []
+    for group, variable, port, who, where in LISTENERS:
+        if host in context.hosts(group):
+            chosen = context.hostvars[host].get(variable, port) if variable else port
+            found.append((int(chosen), who, where))
+    if context.managed and host in context.hosts("monitoring")[:1]:
+        found.append((number(context, host, "exporters_postgres_port", 9187), "the PostgreSQL exporter", EVERYWHERE))
+    if host in context.hosts("app"):
+        for application in context.applications:
+            for service in application.get("services") or ():
+                first, count = service.get("port"), service.get("instances", 1)
+                if isinstance(first, int) and isinstance(count, int):
+                    who = f"service {application.get('name')}.{service.get('name')}"
+                    found.extend((port, who, LOCAL) for port in range(first, first + count))
+    return found
+
+
+def check_ports(context: Context) -> list[Problem]:
+    """Find ports that two listeners want. The same clash on several hosts is one problem."""
+    clashes: dict[tuple[int, str, str], list[str]] = {}
+    for host in context.hosts("all"):
+        claims = listeners(context, host)
+        for number, (port, who, where) in enumerate(claims):
+            for other_port, other, other_where in claims[:number]:
+                if port == other_port and (where == other_where or EVERYWHERE in (where, other_where)):
+                    clashes.setdefault((port, other, who), []).append(host)
+    return [
+        Problem(f"port {port}", f"is wanted by {first} and by {second} on {listed(hosts)}", "Give one of them another port.")
+        for (port, first, second), hosts in sorted(clashes.items())
+    ]
+
+
+def check_probes(context: Context) -> list[Problem]:
+    return [
+        Problem(f"host {host}", problem["seen"], problem["fix"])
+        for host in context.hosts("all")
+        for problem in context.probes.get(host, {}).get("problems", ())
+    ]
+
+
+def check_releases(context: Context) -> list[Problem]:
+    problems = []
+    for groups, reason, versions in STORES:
+        seen: dict[str, list[str]] = {}
+        for host in dict.fromkeys(host for group in groups for host in context.hosts(group)):
+            release = context.probes.get(host, {}).get("release")
+            if release in RELEASES:
+                seen.setdefault(release, []).append(host)
+        if len(groups) > 1 and not all(context.hosts(group) for group in groups):
+            continue
+        if len(seen) > 1:
+            parts = listed(f"Debian {release} on {listed(hosts)}" for release, hosts in sorted(seen.items()))
+            why = reason.format(versions=" and ".join(versions[release] for release in sorted(seen)))
+            name = " and ".join(groups)
+            problems.append(
+                Problem(
+                    f"group{'s' if len(groups) > 1 else ''} {name}",
+                    f"mix releases ({parts}); {why}",
+                    "Put all of them on one Debian release.",
+                )
+            )
+    return problems
+
+
+CHECKS = (
+    check_probes,
+    check_specification,
+    check_tier,
+    check_groups,
+    check_variables,
+    check_addresses,
+    check_sizes,
+    check_managed,
+    check_users,
+    check_etcd,
+    check_releases,
+    check_memory,
+    check_connections,
+    check_services,
+    check_ports,
+    check_secrets,
+)
+
+
+def problems_of(context: Context) -> list[Problem]:
+    return [problem for check in CHECKS for problem in check(context)]
+
+
+def message(problems: Sequence[Problem]) -> str:
+    """Return one text for all problems."""
+    head = "1 problem has" if len(problems) == 1 else f"{len(problems)} problems have"
+    lines = [f"{head} to be solved first. Nothing was changed on any host."]
+    for number, problem in enumerate(problems, 1):
+        lines.append(f"  {number}. {problem.where} {problem.seen}.")
+        lines.append(f"     {problem.fix}")
+    return "\n".join(lines)
+
+
+def judge_probe(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn what a host answered into {release, python, problems}.
+
+    `answer` holds: error (text or None), uid, os ("debian|12"), python ("3.11" or ""), interpreter, become (bool),
+    become_uid, become_error.
+    """
+    result: dict[str, Any] = {"release": None, "python": None, "problems": []}
+
+    def report(seen: str, fix: str) -> None:
+        result["problems"].append({"seen": seen, "fix": fix})
+
+    if answer.get("error"):
+        report(*explain(str(answer["error"])))
+        return result
+    name, dummy, release = str(answer.get("os") or "").partition("|")
+    result["release"] = release or None
+    if name != "debian" or release not in RELEASES:
+        found = f"{name or 'an unknown system'} {release}".strip()
+        report(f"runs {found.replace('debian', 'Debian')}", "Install Debian 12 or 13; nothing else is supported.")
+    result["python"] = answer.get("python") or None
+    if not result["python"]:
+        report(f"has no Python at {answer.get('interpreter')}", "Install it: apt-get install python3.")
+    elif tuple(int(part) for part in result["python"].split(".")) < (3, 11):
+        report(f"has Python {result['python']} at {answer.get('interpreter')}", "Set ansible_python_interpreter to a Python 3.11 or newer.")
+    if answer.get("become"):
+        if answer.get("become_uid") != "0":
+            detail = squeeze(str(answer.get("become_error") or "no answer"))
+            report(
+                f"does not let the user become root ({detail})",
+                "Install sudo and permit the user all commands, or give the password (--ask-become-pass).",
+            )
+    elif answer.get("uid") != "0":
+        report(
+            f"is reached as uid {answer.get('uid')}, which is not root, and nothing says how to become root",
+            "Set ansible_become: true in group_vars/all.",
+        )
+    return result
+
+
+def squeeze(text: str, width: int = 200) -> str:
+    joined = " ".join(text.split())
+    return joined if len(joined) <= width else f"{joined[: width - 3]}..."
+
+
+# What a failed connection says, what it means, what helps.
+FAILURES = (
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "shows another host key than before",
+        "Compare the key; remove the old one with ssh-keygen -R when the change is yours.",
+    ),
+    (
+        "Host key verification failed",
+        "has a host key that the controller does not know",
+        "Add it to known_hosts (ssh-keyscan), after comparing it.",
+    ),
+    ("Permission denied", "refuses the login", "Check ansible_user and the SSH key."),
+    ("Could not resolve hostname", "has a name that the controller cannot resolve", "Set ansible_host to its address."),
+    ("Connection refused", "refuses the connection", "Check that sshd runs and listens on ansible_port."),
+    ("timed out", "does not answer", "Check its address, that it runs, and that the network lets SSH through."),
+    ("No route to host", "cannot be reached (no route)", "Check its address and the network."),
+    ("No such container", "is a container that does not exist", "Start it, or correct ansible_host."),
+    ("is not running", "is a container that does not run", "Start it."),
+)
+
+
+def explain(error: str) -> tuple[str, str]:
+    """Turn the text of a failed connection into what it means and what helps."""
+    for needle, seen, fix in FAILURES:
+        if needle.lower() in error.lower():
+            return seen, fix
+    return f"cannot be reached ({squeeze(error)})", "Check ansible_host, ansible_user and ansible_connection."

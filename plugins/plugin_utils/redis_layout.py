@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Which Redis processes run on which host, and who may use them. Pure functions over the inventory."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+RESERVED_USERS = ("default", "admin", "replica", "monitor")
+PASSWORD_LENGTH = 16
+
+
+class LayoutError(ValueError):
+    """The declaration lacks something; the message names value and fix."""
+
+
+def layout(members: Sequence[Mapping[str, str]], masters: int, replicas: int, port: int = 6379) -> list[dict[str, Any]]:
+    """Deal the processes out over the hosts like cards: every host gets its first before any gets its second."""
+    return [
+        {
+            "name": members[number % len(members)]["name"],
+            "address": members[number % len(members)]["address"],
+            "zone": members[number % len(members)].get("zone", ""),
+            "port": port + number // len(members),
+        }
+        for number in range(masters * (1 + replicas) if members else 0)
+    ]
+
+
+def endpoints(members: Sequence[Mapping[str, str]], port: int = 6379, domain: str = "internal") -> str:
+    """Return the addresses from which a client learns the cluster: redis-1.internal:6379,redis-2.internal:6379,..."""
+    return ",".join(f"redis-{number}.{domain}:{port}" for number, dummy in enumerate(members, 1))
+
+
+def users(applications: Sequence[Mapping[str, Any]], passwords: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the ACL user of each application that has a cache: its own keys and channels, no commands that harm others."""
+    found = []
+    for application in applications:
+        if not application.get("cache", False):
+            continue
+        name = application["name"]
+        if not passwords.get(name):
+            raise LayoutError(
+                f"The application {name} has a cache but vault_redis_user_passwords has no password for it. Add {name} there; "
+                "playbooks/create_secrets.yml does it."
+            )
+        found.append({"name": name, "password": passwords[name], "keys": [f"{name}:*"], "channels": [f"{name}:*"]})
+    return found
+
+
+def rules(account: Mapping[str, Any], commands: Sequence[str]) -> str:
+    """Return the rules of one ACL user; without own commands it gets the usual ones of an application."""
+    words = [f"on sanitize-payload #{hashlib.sha256(account['password'].encode()).hexdigest()}"]
+    words += [f"~{key}" for key in account.get("keys", [])]
+    words += [f"&{channel}" for channel in account.get("channels", [])]
+    return " ".join([*words, *(account.get("commands") or commands)])
+
+
+def problems(
+    members: Sequence[Mapping[str, str]],
+    masters: int,
+    replicas: int,
+    host: str,
+    maxmemory_mb: int,
+    accounts: Sequence[Mapping[str, Any]],
+    passwords: Mapping[str, str],
+) -> list[str]:
+    """Return all that is wrong with a declaration, one sentence with value and fix each. Passwords are not shown."""
+    found, hosts = [], len(members)
+    if masters != 1 and masters < 3:
+        found.append(f"redis_masters is {masters}: use 1, or 3 and more, because a failover needs the votes of most masters.")
+    if masters == 1 and replicas:
+        found.append("redis_masters is 1 with replicas: no failover can be voted by one master. Use 3 masters, or no replicas.")
+    if masters > 1 and not replicas:
+        found.append(f"redis_replicas_per_master is 0 with {masters} masters: losing one host loses its slots. Use 1 or more.")
+    if masters > 1 and hosts < max(3, 1 + replicas):
+        found.append(
+            f"{hosts} hosts in the group for {masters} masters with {replicas} replicas each: at least {max(3, 1 + replicas)} are "
+            "needed, so that no host holds most masters and no replica stands on its master's host."
+        )
+    needed = masters * (1 + replicas)
+    if hosts > needed:
+        idle = ", ".join(member["name"] for member in members[needed:])
+        found.append(
+            f"{hosts} hosts in the group but only {needed} processes: {idle} would run none. Take them out or raise redis_masters."
+        )
+    if host not in [member["name"] for member in members]:
+        found.append(f"redis_members does not name this host ({host}). Add it, or take the host out of the group.")
+    if maxmemory_mb < 32:
+        found.append(f"redis_maxmemory_mb is {maxmemory_mb}: at least 32 MiB for each process. Raise redis_memory_share.")
+    for name, count in Counter(account["name"] for account in accounts).items():
+        if count > 1 or name in RESERVED_USERS:
+            found.append(f"redis_users: the name {name} is {'reserved' if name in RESERVED_USERS else 'used twice'}. Choose another.")
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
+            found.append(f"redis_users: {name!r} is no user name. Use lower-case letters, digits, _ and -.")
+    secrets = {**passwords, **{f"redis_users[{account['name']}].password": account["password"] for account in accounts}}
+    for name, secret in secrets.items():
+        if len(secret) < PASSWORD_LENGTH or not secret.isascii() or not secret.isprintable():
+            found.append(f"{name} has {len(secret)} characters: at least {PASSWORD_LENGTH} printable ASCII characters.")
+    if len(set(secrets.values())) < len(secrets):
+        found.append(f"Two of {', '.join(secrets)} are equal: every user has a password of its own.")
+    return found

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The plan of plugins/modules/pgbackrest_stanza.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import RepositoryError, explain, parse, plan, stanza_of
+
+
+def entry(code: int, message: str = "", repo: str = "") -> list[dict[str, Any]]:
+    repos = [{"status": {"code": code, "message": repo}}] if repo else []
+    return [{"name": "main", "status": {"code": code, "message": message}, "repo": repos, "backup": []}]
+
+
+@pytest.mark.parametrize(
+    ("info", "first_backup", "steps"),
+    [
+        ([], True, ["stanza-create", "check", "backup"]),
+        (entry(1), True, ["stanza-create", "check", "backup"]),
+        (entry(3), False, ["stanza-create", "check"]),
+        (entry(2), True, ["check", "backup"]),
+        (entry(2), False, []),
+        (entry(0), True, []),
+    ],
+)
+def test_steps(info: list[dict[str, Any]], first_backup: bool, steps: list[str]) -> None:
+    assert plan(info, "main", first_backup) == steps
+
+
+def test_another_stanza_does_not_count() -> None:
+    assert stanza_of(entry(0), "other")["status"]["code"] == 1
+
+
+def test_a_wrong_key_is_named() -> None:
+    with pytest.raises(RepositoryError, match="vault_pgbackrest_cipher_pass") as caught:
+        plan(entry(99, "other", "[CryptoError] unable to flush"), "main", True)
+    assert caught.value.reason == "wrong_key"
+
+
+def test_an_unknown_state_is_left_alone() -> None:
+    with pytest.raises(RepositoryError, match="disk on fire") as caught:
+        plan(entry(99, "other", "disk on fire"), "main", True)
+    assert caught.value.reason == "repository"
+
+
+def test_a_failure_says_what_was_seen_and_what_to_do() -> None:
+    error = explain("check", 82, "P00 WARN: slow\nP00 ERROR: [082]: WAL segment was not archived\nHINT: check the archive_command")
+    assert error.reason == "archive_timeout"
+    assert "[082]" in str(error)
+    assert "pg_stat_archiver" in str(error)
+    assert "WARN" not in str(error)
+    assert explain("check", 7, "").reason == "failed"
+
+
+def test_messages_with_line_breaks_and_stray_bytes_are_read() -> None:
+    assert parse('[{"name": "main", "message": "a\nb"}]') == [{"name": "main", "message": "a\nb"}]
+    assert parse('["a\udcffb"]') == ["a?b"]
+    assert parse("") == []

@@ -1,0 +1,502 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The planner of redis_cluster: from any state that a cut-short run, a failover or a lost host leaves, to the declared shape."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from itertools import permutations
+
+import pytest
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import (
+    SLOTS,
+    Flow,
+    Node,
+    Peer,
+    Refusal,
+    Shape,
+    Step,
+    View,
+    absences,
+    describe,
+    faults,
+    members,
+    parse_nodes,
+    plan,
+    predict,
+    show_ranges,
+    split_slots,
+    survey,
+    to_ranges,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ranges = lru_cache(maxsize=4096)(to_ranges)
+
+
+class World:
+    """Nodes that do what Redis does with the planner's steps."""
+
+    def __init__(self, shape: Shape, prefix: str = "id") -> None:
+        self.shape = shape
+        self.ids = {node.label: f"{prefix}-{node.label}" for node in shape.nodes}
+        self.known = {node.label: {node.label} for node in shape.nodes}
+        self.slots: dict[str, set[int]] = {node.label: set() for node in shape.nodes}
+        self.master: dict[str, str] = {}
+        self.keys = {node.label: 0 for node in shape.nodes}
+        self.down: set[str] = set()
+        self.ghosts: dict[str, Peer] = {}
+        self.remembered: set[tuple[str, str]] = set()  # who has not forgotten which ghost
+
+    def do(self, step: Step) -> None:
+        if step.action == "meet":
+            together = self.known[step.node] | self.known[step.target]
+            for one in together:
+                self.known[one] = together
+        elif step.action == "addslots":
+            assert not any(members(step.slots) & owned for owned in self.slots.values()), "a slot is given away twice"
+            self.slots[step.node] |= members(step.slots)
+        elif step.action == "replicate":
+            assert step.target in self.known[step.node], "CLUSTER REPLICATE of a node it does not know"
+            assert not self.slots[step.node], "a node with slots cannot become a replica"
+            self.master[step.node] = step.target
+        elif step.action == "failover":
+            assert self.master[step.node] == step.target
+            self.fail_over(step.node)
+        else:
+            self.remembered.discard((step.node, step.target))
+
+    def fail_over(self, replica: str) -> None:
+        leader = self.master.pop(replica)
+        self.slots[replica], self.slots[leader] = self.slots[leader], set()
+        self.master = {one: replica if whom == leader else whom for one, whom in self.master.items()}
+        self.master[leader] = replica
+
+    def haunt(self, ghost: Peer, among: set[str] | None = None) -> None:
+        self.ghosts[ghost.id] = ghost
+        self.remembered |= {(one, ghost.id) for one in (self.ids if among is None else among)}
+
+    def reinstall(self, label: str, noticed: bool = True) -> None:
+        """The host comes back empty: a new id at the old address. Once Redis notices it takes the address from the old id."""
+        node, old = self.shape.node(label), self.ids[label]
+        address, port, flag = ("", 0, "noaddr") if noticed else (node.address, node.port, "fail")
+        master = self.ids[self.master[label]] if label in self.master else ""
+        self.haunt(Peer(old, address, port, frozenset({"slave", flag}), master), self.known[label] - {label})
+        self.ids[label] = old + "+"
+        self.master.pop(label, None)
+        for one in self.known[label] - {label}:
+            self.known[one] = self.known[one] - {label}
+        self.known[label] = {label}
+
+    def views(self) -> dict[str, View]:
+        return {node.label: self.view(node) for node in self.shape.nodes}
+
+    def view(self, node: Node) -> View:
+        if node.label in self.down:
+            return View(problem="nothing listens", trouble="refused")
+        peers = {}
+        for one in self.known[node.label]:
+            other = self.shape.node(one)
+            flags = {"myself"} if one == node.label else set()
+            flags.add("slave" if one in self.master else "master")
+            if one in self.down:
+                flags.add("fail")
+            leader = self.master.get(one, "")
+            peers[self.ids[one]] = Peer(
+                self.ids[one], other.address, other.port, frozenset(flags), self.ids[leader] if leader else "", one not in self.down,
+                ranges(frozenset(self.slots[one])),
+            )  # fmt: skip
+        peers.update({ghost: self.ghosts[ghost] for one, ghost in self.remembered if one == node.label})
+        state = "ok" if sum(map(len, self.slots.values())) == SLOTS else "fail"
+        return View(id=self.ids[node.label], peers=peers, keys=self.keys[node.label], version="8.0.2", state=state)
+
+
+def cluster(hosts: int, masters: int, replicas: int, zones: int = 0) -> Shape:
+    nodes = [
+        Node(f"h{number % hosts}", f"10.0.0.{number % hosts + 1}", 6379 + number // hosts, f"z{number % hosts % zones}" if zones else "")
+        for number in range(masters * (1 + replicas))
+    ]
+    return Shape(tuple(nodes), masters, replicas)
+
+
+SHAPES = st.builds(
+    lambda masters, replicas, extra, zones: cluster(max(1 + replicas, 3 if masters > 1 else 1) + extra, masters, replicas, zones),
+    st.integers(1, 6), st.integers(0, 2), st.integers(0, 4), st.integers(0, 3),
+)  # fmt: skip
+
+
+def form(world: World) -> list[Step]:
+    steps = plan(world.shape, world.views())
+    for step in steps:
+        world.do(step)
+    return steps
+
+
+def check_formed(world: World) -> None:
+    shape = world.shape
+    owners = [one for one, slots in world.slots.items() if slots]
+    assert len(owners) == shape.masters
+    assert set().union(*world.slots.values()) == set(range(SLOTS))
+    for one in owners:
+        followers = [other for other, master in world.master.items() if master == one]
+        assert len(followers) == shape.replicas
+        assert len({shape.node(other).name for other in [one, *followers]}) == 1 + shape.replicas, "two of one shard on one host"
+    assert faults(shape, world.views()) == []
+    assert plan(shape, world.views()) == []
+
+
+@given(SHAPES)
+@settings(max_examples=40, deadline=None)
+def test_any_shape_is_formed_and_then_left_alone(shape: Shape) -> None:
+    world = World(shape)
+    before = world.views()
+    steps = form(world)
+    check_formed(world)
+    assert describe(shape, world.views()) == predict(shape, before, steps)
+
+
+@given(SHAPES, st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_run_killed_at_any_step_is_continued(shape: Shape, data: st.DataObject) -> None:
+    world = World(shape)
+    for dummy in range(3):
+        steps = plan(shape, world.views())
+        for step in steps[: data.draw(st.integers(0, len(steps)))]:
+            world.do(step)
+    form(world)
+    check_formed(world)
+
+
+@given(SHAPES.filter(lambda shape: shape.replicas > 0), st.data())
+@settings(max_examples=40, deadline=None)
+def test_after_failovers_and_with_a_host_down_nothing_changes(shape: Shape, data: st.DataObject) -> None:
+    world = World(shape)
+    form(world)
+    for dummy in range(data.draw(st.integers(1, 4))):
+        world.fail_over(data.draw(st.sampled_from(sorted(world.master))))
+    assert plan(shape, world.views()) == []
+    host = data.draw(st.sampled_from(sorted({node.name for node in shape.nodes})))
+    for node in shape.nodes:
+        if node.name == host and not world.slots[node.label]:
+            world.down.add(node.label)
+    assert plan(shape, world.views()) == []
+    world.down.clear()
+    assert plan(shape, world.views()) == []
+
+
+@given(SHAPES.filter(lambda shape: shape.replicas > 0), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_host_that_was_installed_anew_gets_its_part_back(shape: Shape, data: st.DataObject) -> None:
+    world = World(shape)
+    form(world)
+    lost = data.draw(st.sampled_from(sorted(world.master)))
+    world.reinstall(lost, data.draw(st.booleans()))
+    steps = plan(shape, world.views())
+    for step in [step for step in steps if step.action != "forget" or data.draw(st.booleans())]:
+        world.do(step)  # cut short among the forgetting: what knows the ghost and what does not still agree
+    assert survey(shape, world.views()).agreed
+    form(world)
+    check_formed(world)
+    assert {step.action for step in steps} == {"forget", "meet", "replicate"}
+
+
+def test_growth_is_three_masters_each_with_its_replica_on_the_next_host() -> None:
+    shape = cluster(3, 3, 1)
+    assert [str(step) for step in plan(shape, World(shape).views())] == [
+        "h1:6379 joins the cluster of h0:6379",
+        "h2:6379 joins the cluster of h0:6379",
+        "h0:6380 joins the cluster of h0:6379",
+        "h1:6380 joins the cluster of h0:6379",
+        "h2:6380 joins the cluster of h0:6379",
+        "h0:6379 takes the slots 0-5460",
+        "h1:6379 takes the slots 5461-10922",
+        "h2:6379 takes the slots 10923-16383",
+        "h0:6380 becomes a replica of h2:6379",
+        "h1:6380 becomes a replica of h0:6379",
+        "h2:6380 becomes a replica of h1:6379",
+    ]
+
+
+def test_startup_is_one_master_with_all_slots() -> None:
+    shape = cluster(1, 1, 0)
+    assert [str(step) for step in plan(shape, World(shape).views())] == ["h0:6379 takes the slots 0-16383"]
+
+
+def test_zones_are_kept_apart_where_that_can_be() -> None:
+    shape = cluster(4, 4, 1, zones=2)
+    world = World(shape)
+    form(world)
+    assert all(shape.node(one).zone != shape.node(master).zone for one, master in world.master.items())
+
+
+def test_a_replica_on_its_masters_host_is_moved() -> None:
+    shape = cluster(3, 3, 1)
+    world = World(shape)
+    form(world)
+    world.master["h0:6380"], world.master["h1:6380"] = "h0:6379", "h2:6379"
+    form(world)
+    check_formed(world)
+
+
+def refusal(world: World, reason: str) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        plan(world.shape, world.views())
+    assert caught.value.reason == reason, str(caught.value)
+    return caught.value
+
+
+def test_keys_that_are_not_ours_are_never_joined() -> None:
+    world = World(cluster(3, 3, 1))
+    world.keys["h1:6379"] = 17
+    error = refusal(world, "node_not_empty")
+    assert error.node == "h1:6379"
+    assert "17 keys" in str(error)
+    assert "FLUSHALL" in str(error)
+
+
+def test_keys_from_before_the_cluster_are_not_taken_for_ours() -> None:
+    world = World(cluster(3, 3, 1))
+    world.slots["h1:6379"], world.keys["h1:6379"] = {1, 99}, 2  # Redis claims the slots of keys that it finds
+    assert refusal(world, "node_not_empty").node == "h1:6379"
+
+
+def test_keys_written_while_forming_was_cut_short_do_no_harm() -> None:
+    world = World(cluster(3, 3, 1))
+    for step in plan(world.shape, world.views())[:6]:
+        world.do(step)
+    world.keys["h0:6379"] = 5
+    form(world)
+    check_formed(world)
+
+
+def test_a_node_of_another_cluster_is_refused() -> None:
+    ours, theirs = World(cluster(3, 3, 1)), World(cluster(3, 3, 1), "their")
+    form(theirs)
+    for step in plan(ours.shape, ours.views())[:4]:
+        ours.do(step)
+    # h2:6380 would be ours, but it knows others and follows one of them.
+    views = {**ours.views(), "h2:6380": theirs.views()["h2:6380"]}
+    with pytest.raises(Refusal) as caught:
+        plan(ours.shape, views)
+    assert (caught.value.reason, caught.value.node) == ("other_cluster", "h2:6380")
+    assert "knows 5 other nodes" in str(caught.value)
+
+
+def test_an_undeclared_member_is_refused_unless_it_is_dead_and_empty() -> None:
+    world = World(cluster(3, 3, 1))
+    form(world)
+    world.haunt(Peer("g", "10.9.9.9", 6379, frozenset({"master"})))
+    assert refusal(world, "foreign_member").node == "10.9.9.9:6379"
+    world.ghosts["g"] = replace(world.ghosts["g"], flags=frozenset({"master", "fail"}))
+    assert plan(world.shape, world.views()) == []
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_lost_slots_are_not_given_away(noticed: bool) -> None:
+    world = World(cluster(3, 3, 1))
+    form(world)
+    slots = to_ranges(world.slots["h0:6379"])
+    world.slots["h0:6379"] = set()
+    world.reinstall("h0:6379", noticed)
+    world.ghosts["id-h0:6379"] = replace(world.ghosts["id-h0:6379"], slots=slots)
+    assert "0-5460" in str(refusal(world, "slots_lost"))
+
+
+@pytest.mark.parametrize(("old", "new"), [((3, 1, 0), (3, 3, 1)), ((3, 3, 1), (4, 4, 1)), ((4, 4, 0), (4, 3, 0))])
+def test_the_number_of_masters_of_a_complete_cluster_stays(old: tuple[int, int, int], new: tuple[int, int, int]) -> None:
+    world = World(cluster(*old))
+    form(world)
+    grown = World(cluster(*new))
+    for one in world.slots.keys() & grown.slots.keys():
+        grown.slots[one], grown.known[one] = world.slots[one], world.known[one] & set(grown.ids)
+    if set(world.slots) - set(grown.slots):
+        grown.known = {one: set(grown.ids) for one in grown.ids}
+        grown.slots["h0:6379"] |= world.slots["h3:6379"]
+        grown.slots["h1:6379"], rest = {next(iter(world.slots["h1:6379"]))}, world.slots["h1:6379"]
+        grown.slots["h0:6379"] |= rest - grown.slots["h1:6379"]
+        grown.shape = replace(grown.shape, masters=1, replicas=2)
+    assert "declared" in str(refusal(grown, "reshape_needed"))
+
+
+def test_replicas_are_added_to_a_cluster_that_had_none() -> None:
+    world = World(cluster(3, 3, 0))
+    form(world)
+    grown = World(cluster(3, 3, 1))
+    grown.slots.update(world.slots)
+    grown.known.update(world.known)
+    assert {step.action for step in form(grown)} == {"meet", "replicate"}
+    check_formed(grown)
+
+
+def test_a_missing_node_stops_the_forming_only() -> None:
+    world = World(cluster(3, 3, 1))
+    world.down.add("h2:6379")
+    error = refusal(world, "node_unreachable")
+    assert error.node == "h2:6379"
+    assert "nothing listens" in str(error)
+    world.down.clear()
+    form(world)
+    world.down = {"h2:6380"}
+    assert plan(world.shape, world.views()) == []
+    assert absences(world.shape, world.views()) == ["h2:6380 cannot be asked: nothing listens.", "h1:6379 has 0 of 1 replicas."]
+
+
+def test_check_mode_takes_silent_nodes_for_new_ones() -> None:
+    world = World(cluster(3, 3, 1))
+    expected = plan(world.shape, world.views())
+    world.down = set(world.ids)
+    assert plan(world.shape, world.views(), presume=True) == expected
+    refusal(world, "node_unreachable")
+
+
+def test_a_wrong_password_is_no_absence() -> None:
+    world = World(cluster(3, 3, 1))
+    views = world.views()
+    views["h1:6379"] = View(problem="it answers: WRONGPASS", trouble="denied")
+    for presume in (False, True):
+        with pytest.raises(Refusal) as caught:
+            plan(world.shape, views, presume)
+        assert caught.value.reason == "access_denied"
+
+
+def test_other_refusals() -> None:
+    shape = cluster(3, 3, 1)
+    world = World(shape)
+    with pytest.raises(Refusal, match="make 8") as caught:
+        plan(replace(shape, replicas=1, masters=4), world.views())
+    assert caught.value.reason == "bad_shape"
+    with pytest.raises(Refusal, match="declared twice"):
+        plan(replace(shape, nodes=(*shape.nodes[:5], shape.nodes[0])), world.views())
+    lonely = Shape(tuple(Node("h0", "10.0.0.1", 6379 + number) for number in range(6)), 3, 1)
+    with pytest.raises(Refusal) as caught:
+        plan(lonely, World(lonely).views())
+    assert caught.value.reason == "no_anti_affinity"
+    views = world.views()
+    views["h1:6380"] = replace(views["h1:6380"], version="7.0.15")
+    with pytest.raises(Refusal, match=r"7\.0\.15"):
+        plan(shape, views)
+    views["h1:6380"] = View(id="x", clustered=False)
+    with pytest.raises(Refusal, match="cluster-enabled no"):
+        plan(shape, views)
+    form(world)
+    views = world.views()
+    me = views["h0:6379"].me
+    views["h0:6379"] = replace(views["h0:6379"], peers={**views["h0:6379"].peers, me.id: replace(me, open_slots=("[5->-x]",))})
+    with pytest.raises(Refusal) as caught:
+        plan(shape, views)
+    assert caught.value.reason == "open_slots"
+
+
+def test_faults_say_what_is_wrong() -> None:
+    world = World(cluster(3, 3, 1))
+    assert any("belong to no node" in text for text in faults(world.shape, world.views()))
+    form(world)
+    views = world.views()
+    views["h1:6380"] = replace(views["h1:6380"], link_up=False)
+    assert faults(world.shape, views) == ["h1:6380 has no link to its master h0:6379."]
+    world.down = {"h0:6379", "h1:6380"}
+    assert any("0-5460 belong to h0:6379, which is down" in text for text in faults(world.shape, world.views()))
+    world.down = set(world.ids)
+    assert faults(world.shape, world.views()) == ["No declared node can be reached."]
+
+
+def test_a_host_that_leads_most_masters_is_told() -> None:
+    world = World(cluster(3, 3, 1))
+    form(world)
+    world.fail_over("h1:6380")
+    assert faults(world.shape, world.views()) == []
+    assert any("h1 leads 2 of 3 masters" in text for text in absences(world.shape, world.views()))
+
+
+@given(SHAPES.filter(lambda shape: shape.replicas > 0), st.data())
+@settings(max_examples=40, deadline=None)
+def test_masters_are_spread_again_only_when_asked(shape: Shape, data: st.DataObject) -> None:
+    world = World(shape)
+    form(world)
+    for dummy in range(data.draw(st.integers(1, 4))):
+        world.fail_over(data.draw(st.sampled_from(sorted(world.master))))
+    before = world.views()
+    assert plan(shape, before) == []
+    steps = plan(shape, before, spread=True)
+    for step in steps:
+        world.do(step)
+    assert describe(shape, world.views()) == predict(shape, before, steps)
+    assert plan(shape, world.views(), spread=True) == []
+    check_formed(world)
+
+
+def test_after_one_lost_host_spreading_gives_its_masters_back() -> None:
+    world = World(cluster(3, 3, 1))
+    form(world)
+    world.fail_over("h1:6380")
+    assert [str(step) for step in plan(world.shape, world.views(), spread=True)] == ["h0:6379 takes over from h1:6380"]
+    world.down = {"h0:6379"}
+    assert plan(world.shape, world.views(), spread=True) == []
+
+
+def test_views_in_motion_are_seen() -> None:
+    world = World(cluster(3, 3, 1))
+    form(world)
+    before = world.views()
+    world.fail_over("h1:6380")
+    after = world.views()
+    assert survey(world.shape, after).agreed
+    assert not survey(world.shape, {**after, "h0:6379": before["h0:6379"]}).agreed
+
+
+NODES = """\
+27eb 10.93.0.12:6379@16379,rd-2.internal myself,master - 0 0 3 connected 5461-10922 16000 [16001->-194a]
+d017 10.93.0.11:6380@16380,rd-1.internal slave 27eb 0 1795216833012 3 connected
+194a 10.93.0.13:6380@16380 slave,fail? 59bb 0 1795216833516 1 disconnected
+0000 10.93.0.14:6379@16379 handshake - 0 0 0 connected
+a914 :0@0 master,noaddr - 1 1 5 disconnected
+"""
+
+
+def test_cluster_nodes_are_read() -> None:
+    peers = parse_nodes(NODES)
+    assert set(peers) == {"27eb", "d017", "194a", "a914"}
+    assert peers["27eb"] == Peer(
+        "27eb", "10.93.0.12", 6379, frozenset({"myself", "master"}), "", True, ((5461, 10922), (16000, 16000)), ("[16001->-194a]",)
+    )
+    assert peers["d017"].master == "27eb"
+    assert peers["194a"].flags == {"slave", "pfail"}
+    assert not peers["194a"].failed
+    assert not peers["194a"].linked
+    assert peers["a914"].failed
+
+
+@given(st.integers(1, 200))
+def test_slots_are_divided_evenly_and_completely(masters: int) -> None:
+    parts = split_slots(masters)
+    sizes = [last - first + 1 for first, last in parts]
+    assert sum(sizes) == SLOTS
+    assert max(sizes) - min(sizes) <= 1
+    assert to_ranges(members(parts)) == ((0, SLOTS - 1),)
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_ranges_hold_the_same_slots(slots: set[int]) -> None:
+    assert members(to_ranges(slots)) == slots
+
+
+def test_ranges_are_shown_as_redis_does() -> None:
+    assert show_ranges(((0, 5), (7, 7))) == "0-5 7"
+
+
+@given(st.integers(1, 5).flatmap(lambda size: st.lists(st.lists(st.integers(0, 50), min_size=5, max_size=5), min_size=size, max_size=size)))
+@settings(deadline=None)
+def test_the_flow_is_a_cheapest_one(cost: list[list[int]]) -> None:
+    flow = Flow()
+    for row, prices in enumerate(cost):
+        flow.edge("source", row, 1, 0)
+        for column, price in enumerate(prices):
+            flow.edge(row, f"c{column}", 1, price)
+    for column in range(5):
+        flow.edge(f"c{column}", "sink", 1, 0)
+    used = flow.run("source", "sink")
+    picks = [int(used[row][0][1:]) for row in range(len(cost))]
+    assert len(set(picks)) == len(cost)
+    best = min(sum(cost[row][column] for row, column in enumerate(order)) for order in permutations(range(5), len(cost)))
+    assert sum(cost[row][column] for row, column in enumerate(picks)) == best

@@ -1,0 +1,545 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every problem of an inventory, by the message that a user reads."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.uptier.platform.plugins.plugin_utils import preflight as p
+
+DATA = Path(__file__).resolve().parents[4] / "roles" / "platform" / "vars"
+TIERS = yaml.safe_load((DATA / "tiers.yml").read_text(encoding="utf-8"))["platform_tiers"]
+APPLICATION = {
+    "name": "shop",
+    "database": True,
+    "cache": True,
+    "services": [{"name": "web", "kind": "web", "port": 3000, "instances": 2, "health": "/api/health"}],
+}
+GROUPS = {
+    "gateway": ["gw1", "gw2"],
+    "app": ["app1", "app2", "app3"],
+    "postgresql": ["db1", "db2"],
+    "etcd": ["app1", "app2", "app3"],
+    "redis": ["app1", "app2", "app3"],
+    "monitoring": ["mon1"],
+    "backup": ["mon1"],
+}
+HOSTS = ["gw1", "gw2", "app1", "app2", "app3", "db1", "db2", "mon1"]
+RELEASE = {"db1": "12", "db2": "12", "mon1": "12", "gw1": "12"}
+STRONG = "kJ8sLq2mZx7Rt4Vb9Wn3Hc6Yd1Pf5Gg0"
+
+
+def context(**changes):
+    """A growth platform with nothing wrong, and what a test changes in it."""
+    hostvars = {host: {"ansible_host": f"10.0.0.{number}"} for number, host in enumerate(HOSTS, 1)}
+    given = {
+        "tier": "growth",
+        "tiers": TIERS,
+        "groups": {"all": list(HOSTS), "ungrouped": [], **copy.deepcopy(GROUPS)},
+        "hostvars": hostvars,
+        "applications": [copy.deepcopy(APPLICATION)],
+        "expected_users": 20000,
+        "known_variables": frozenset({"redis_memory_share", "platform_domain", "platform_address"}),
+        "prefixes": ("redis_", "platform_"),
+        "probes": {host: {"release": RELEASE.get(host, "13"), "problems": []} for host in HOSTS},
+    }
+    given.update(changes)
+    return p.Context(**given)
+
+
+def text(found):
+    return p.message(p.problems_of(found))
+
+
+def one(where_and_seen, fix):
+    return f"1 problem has to be solved first. Nothing was changed on any host.\n  1. {where_and_seen}.\n     {fix}"
+
+
+def test_nothing_is_wrong():
+    assert p.problems_of(context()) == []
+
+
+def test_unknown_group():
+    found = context()
+    found.groups["databases"] = ["db1"]
+    assert text(found) == one(
+        "group databases is unknown, its hosts (db1) get nothing from it",
+        "The platform's groups are gateway, app, postgresql, etcd, redis, monitoring, backup; name a group of your own in platform_other_groups.",
+    )
+
+
+def test_misspelt_group():
+    found = context()
+    found.groups["postgressql"] = ["db1"]
+    assert "     Did you mean postgresql? The platform's groups are" in text(found)
+
+
+@pytest.mark.parametrize("field", ["other_groups", "structural_groups"])
+def test_groups_of_the_user_are_accepted(field):
+    found = context(**{field: frozenset({"berlin"})})
+    found.groups.update(berlin=["db1"], zone_a=["db1"], region_eu=["db2"])
+    assert p.problems_of(found) == []
+
+
+def test_host_without_a_group():
+    found = context()
+    found.groups["ungrouped"] = ["mon1"]
+    assert text(found) == one(
+        "host mon1 stands in no group, so nothing would run on it",
+        "Put it into one of gateway, app, postgresql, etcd, redis, monitoring, backup, or take it out of the inventory.",
+    )
+
+
+def test_misspelt_variable():
+    found = context()
+    found.hostvars["app1"]["redis_memory_shar"] = 0.2
+    assert text(found) == one(
+        "variable redis_memory_shar is set for app1, and no role reads it",
+        "Did you mean redis_memory_share? Correct the name, remove it, or name it in platform_ignored_variables.",
+    )
+
+
+def test_variable_misspelt_for_all_is_named_once():
+    found = context()
+    for host in HOSTS:
+        found.hostvars[host]["platform_domian"] = "x"
+    assert "variable platform_domian is set for all hosts, and no role reads it." in text(found)
+    assert p.problems_of(context(hostvars=found.hostvars, ignored_variables=frozenset({"platform_domian"}))) == []
+
+
+def test_unknown_tier():
+    found = context(tier="grwoth")
+    assert text(found) == one("platform_tier is 'grwoth', which is no tier", "Did you mean growth? Use one of startup, growth, enterprise.")
+
+
+def test_minimum_of_the_tier():
+    found = context()
+    found.groups["gateway"].remove("gw2")
+    assert text(found) == one(
+        "group gateway has 1 host, the tier growth needs at least 2",
+        "Add hosts to the group, or run the playbook of a smaller tier.",
+    )
+
+
+def test_maximum_of_the_tier():
+    found = context(tier="startup", expected_users=None)
+    assert (
+        "group app has 3 hosts, the tier startup is made for at most 2.\n     Run the playbook of a larger tier, or take hosts out."
+        in text(found)
+    )
+
+
+def test_users_fit_another_tier():
+    assert text(context(expected_users=60000)) == one(
+        "platform_expected_users is 60,000, the tier growth is made for 1,000 to 50,000", "Run playbooks/enterprise.yml."
+    )
+
+
+def test_users_fit_no_tier():
+    assert text(context(expected_users=-5)) == one(
+        "platform_expected_users is -5, the tier growth is made for 1,000 to 50,000", "Correct the number."
+    )
+
+
+def test_even_number_of_etcd_members():
+    found = context()
+    found.groups["etcd"].append("gw2")
+    assert text(found) == one(
+        "group etcd has 4 members (app1, app2, app3, gw2), an even number, which survives no more failures than 3 do", "Make it 3 or 5."
+    )
+
+
+def test_one_address_twice():
+    found = context()
+    found.hostvars["db2"] = {"ansible_host": "10.0.0.6"}
+    assert text(found) == one("hosts db1, db2 have one address, 10.0.0.6", "Give each its own platform_address (or ansible_host).")
+
+
+def test_no_address():
+    found = context()
+    found.hostvars["db2"] = {"ansible_host": "db2.example.org"}
+    assert text(found) == one("host db2 has no address", "Set platform_address (or ansible_host) to its internal IP address.")
+
+
+def test_unusable_address():
+    found = context()
+    found.hostvars["db2"] = {"platform_address": "db2.example.org"}
+    assert text(found) == one(
+        "host db2 has no usable address: platform_address is 'db2.example.org', which is no IP address",
+        "Set platform_address (or ansible_host) to its internal IP address.",
+    )
+
+
+def test_memory_over_100_percent():
+    found = context()
+    found.hostvars["app1"]["redis_memory_share"] = 0.7
+    assert text(found) == one(
+        "host app1 is to give 110% of its memory away (redis_memory_share 0.70, app_memory_share 0.40)",
+        "Lower some of them in host_vars or group_vars, or move a component to another host.",
+    )
+
+
+def test_shares_of_every_tier_fit_one_host_where_the_tier_puts_them_together():
+    everything = {group: ["one"] for group in p.KNOWN_GROUPS}
+    found = context(
+        tier="startup",
+        expected_users=None,
+        groups={"all": ["one"], "ungrouped": [], **everything},
+        hostvars={"one": {"ansible_host": "10.0.0.1"}},
+        probes={"one": {"release": "13", "problems": []}},
+    )
+    assert p.problems_of(found) == []
+
+
+SECRET = {"name": "vault_redis_admin_password", "needed_by": "redis", "length": 32}
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        ("changeme", "is a placeholder"),
+        ("secure_password", "is a placeholder"),
+        ("<your password here>", "is a placeholder"),
+        ("xxxxxxxxxxxxxxxxxxxxxxxx", "is a placeholder"),
+        ("k3J9", "has 4 characters, 16 is the least"),
+    ],
+)
+def test_weak_secret(value, seen):
+    found = context(secrets=[SECRET])
+    found.hostvars["app1"]["vault_redis_admin_password"] = value
+    assert text(found) == one(
+        f"secret vault_redis_admin_password {seen}",
+        "Remove it from the vault file and run playbooks/create_secrets.yml, which makes a strong one.",
+    )
+    assert value not in text(found)
+
+
+def test_missing_secret():
+    assert text(context(secrets=[SECRET])) == one(
+        "secret vault_redis_admin_password is missing", "Run playbooks/create_secrets.yml, which makes what is missing."
+    )
+
+
+def test_misspelt_secret():
+    found = context(secrets=[SECRET])
+    found.hostvars["app1"]["vault_redis_admin_pasword"] = STRONG
+    assert "vault_redis_admin_pasword is set: did you mean vault_redis_admin_password? Run playbooks" in text(found)
+
+
+def test_missing_secrets_of_users_are_one_problem():
+    declared = [{"name": "vault_postgresql_user_passwords", "needed_by": "postgresql", "length": 32, "per": "database_user"}]
+    found = context(secrets=declared)
+    found.hostvars["db1"]["vault_postgresql_user_passwords"] = {"shop": STRONG}
+    assert text(found) == one(
+        "secrets vault_postgresql_user_passwords.shop_owner, vault_postgresql_user_passwords.shop_ro are missing",
+        "Run playbooks/create_secrets.yml, which makes what is missing.",
+    )
+
+
+def test_secret_of_a_component_that_is_not_there():
+    assert p.problems_of(context(secrets=[{**SECRET, "needed_by": "nothing"}])) == []
+
+
+def test_several_instances_without_a_health_path():
+    found = context()
+    service = found.applications[0]["services"][0]
+    del service["health"]
+    service["instances"] = 3
+    assert text(found) == one(
+        "service shop.web has 3 instances and no health path, so nobody could tell which of them can serve",
+        "Give it one, for example health: /api/health.",
+    )
+
+
+def test_port_used_by_two_services():
+    found = context()
+    found.applications[0]["services"].append({"name": "admin", "port": 3001, "instances": 1, "health": "/"})
+    assert text(found) == one(
+        "port 3001 is wanted by service shop.web and by service shop.admin on app1, app2, app3", "Give one of them another port."
+    )
+
+
+def test_port_used_by_a_component():
+    found = context()
+    found.applications[0]["services"][0]["port"] = 6432
+    assert text(found) == one(
+        "port 6432 is wanted by PgBouncer and by service shop.web on app1, app2, app3", "Give one of them another port."
+    )
+
+
+def test_port_moved_by_a_variable_is_free():
+    found = context()
+    found.applications[0]["services"][0]["port"] = 6432
+    for host in GROUPS["app"]:
+        found.hostvars[host]["pgbouncer_port"] = 6430
+    assert p.problems_of(found) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "release", "seen"),
+    [
+        (
+            "db2",
+            "13",
+            "group postgresql mix releases (Debian 12 on db1, Debian 13 on db2); PostgreSQL 15 and 17 cannot replicate with each other",
+        ),
+        (
+            "app2",
+            "12",
+            "group redis mix releases (Debian 12 on app2, Debian 13 on app1, app3); Redis 7.0 and 8.0 cannot replicate with each other",
+        ),
+        (
+            "mon1",
+            "13",
+            "groups backup and postgresql mix releases (Debian 12 on db1, db2, Debian 13 on mon1); pgBackRest 2.45 and 2.55 refuse each other",
+        ),
+    ],
+)
+def test_members_of_one_store_on_two_releases(host, release, seen):
+    found = context()
+    found.probes[host]["release"] = release
+    assert f"{seen}.\n     Put all of them on one Debian release." in text(found)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected", "fix"),
+    [
+        (
+            "platform_applications.databse. Supported parameters include: cache, database, name",
+            "variable platform_applications.databse is set, and nothing reads it",
+            "Did you mean database? Known there: cache, database, name.",
+        ),
+        (
+            "argument 'platform_expected_users' is of type str and we were unable to convert to int: no",
+            "variable platform_expected_users is of type str",
+            "Make it of type int.",
+        ),
+        (
+            "missing required arguments: name found in platform_applications",
+            "variables of group_vars: missing required arguments: name found in platform_applications",
+            "Correct it; the README of roles/platform has the grammar.",
+        ),
+    ],
+)
+def test_what_the_specification_says(message, expected, fix):
+    assert text(context(invalid=[message])) == one(expected, fix)
+
+
+def test_all_problems_in_one_message():
+    found = context(tier="growth", expected_users=60000)
+    found.groups["gateway"].remove("gw2")
+    found.probes["db1"]["problems"] = [{"seen": "does not answer", "fix": "Check it."}]
+    assert text(found) == (
+        "3 problems have to be solved first. Nothing was changed on any host.\n"
+        "  1. host db1 does not answer.\n     Check it.\n"
+        "  2. group gateway has 1 host, the tier growth needs at least 2.\n     Add hosts to the group, or run the playbook of a smaller tier.\n"
+        "  3. platform_expected_users is 60,000, the tier growth is made for 1,000 to 50,000.\n     Run playbooks/enterprise.yml."
+    )
+
+
+GOOD = {"uid": "0", "os": "debian|13", "python": "3.13", "interpreter": "/usr/bin/python3", "become": False}
+
+
+def test_a_good_host():
+    assert p.judge_probe(GOOD) == {"release": "13", "python": "3.13", "problems": []}
+    assert p.judge_probe({**GOOD, "uid": "1000", "become": True, "become_uid": "0"})["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen", "fix"),
+    [
+        ({"os": "debian|11"}, "runs Debian 11", "Install Debian 12 or 13; nothing else is supported."),
+        ({"os": "ubuntu|24.04"}, "runs ubuntu 24.04", "Install Debian 12 or 13; nothing else is supported."),
+        ({"os": "|"}, "runs an unknown system", "Install Debian 12 or 13; nothing else is supported."),
+        ({"python": ""}, "has no Python at /usr/bin/python3", "Install it: apt-get install python3."),
+        ({"python": "3.9"}, "has Python 3.9 at /usr/bin/python3", "Set ansible_python_interpreter to a Python 3.11 or newer."),
+        (
+            {"uid": "1000"},
+            "is reached as uid 1000, which is not root, and nothing says how to become root",
+            "Set ansible_become: true in group_vars/all.",
+        ),
+        (
+            {"uid": "1000", "become": True, "become_uid": "", "become_error": "sh: 1: sudo: not found\n"},
+            "does not let the user become root (sh: 1: sudo: not found)",
+            "Install sudo and permit the user all commands, or give the password (--ask-become-pass).",
+        ),
+        (
+            {"error": "Failed to connect to the host via ssh: ssh: connect to host 10.0.0.9 port 22: Connection timed out"},
+            "does not answer",
+            "Check its address, that it runs, and that the network lets SSH through.",
+        ),
+        (
+            {"error": "@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@ ... Host key verification failed."},
+            "shows another host key than before",
+            "Compare the key; remove the old one with ssh-keygen -R when the change is yours.",
+        ),
+        ({"error": "odd\n  thing"}, "cannot be reached (odd thing)", "Check ansible_host, ansible_user and ansible_connection."),
+    ],
+)
+def test_a_host_that_cannot_be_used(changes, seen, fix):
+    assert p.judge_probe({**GOOD, **changes})["problems"] == [{"seen": seen, "fix": fix}]
+
+
+# --- connections: processes -> pools -> server ---
+
+
+def test_the_pools_of_all_hosts_are_more_than_the_server_accepts():
+    found = context(prefixes=())
+    for host in found.groups["postgresql"]:
+        found.hostvars[host]["postgresql_max_connections"] = 130
+    assert p.message(p.check_connections(found)[:1]) == one(
+        "PostgreSQL on db1 accepts 130 connections, but the pools of 3 application hosts may take 120 (app1 40, app2 40, app3 40) "
+        "and 20 are reserved: 140",
+        "Set postgresql_max_connections to 140 or more, or pgbouncer_connection_budget to 110 or less.",
+    )
+    assert len(p.check_connections(found)) == 2
+
+
+@pytest.mark.parametrize(("maximum", "problems"), [(140, 0), (139, 1)])
+def test_connections_at_the_limit(maximum, problems):
+    found = context(prefixes=())
+    found.hostvars["db2"]["postgresql_max_connections"] = maximum
+    assert len(p.check_connections(found)) == problems
+
+
+def test_pools_of_the_user_are_counted():
+    found = context(prefixes=())
+    found.hostvars["app2"]["pgbouncer_databases"] = [{"name": "shop", "size": 150}, {"name": "shop_ro", "size": 10}]
+    seen = p.check_connections(found)[0].seen
+    assert "may take 240 (app1 40, app2 160, app3 40) and 20 are reserved: 260" in seen
+
+
+def test_processes_open_more_than_the_pools_accept():
+    found = context()
+    found.applications[0]["services"][0].update(instances=10, database_connections=200)
+    assert text(found) == one(
+        "the processes of shop may open 2200 connections to the pools of their host, which accept 2000",
+        "Set pgbouncer_max_client_conn to 2200 or more, or lower instances or database_connections of the services.",
+    )
+    found.applications[0]["services"][0].update(instances=9)
+    assert p.problems_of(found) == []
+
+
+def test_a_budget_without_a_connection_for_each_pool():
+    found = context(prefixes=())
+    for host in found.groups["app"]:
+        found.hostvars[host]["pgbouncer_connection_budget"] = 5
+    assert text(found) == one(
+        "variable pgbouncer_connection_budget: 5 connections are too few for 1 databases on 3 hosts, each with a read-write and a "
+        "read-only pool: 6 is the least",
+        "Raise pgbouncer_connection_budget.",
+    )
+
+
+def test_without_a_database_connections_do_not_matter():
+    found = context(prefixes=())
+    found.applications[0]["database"] = False
+    found.hostvars["db1"]["postgresql_max_connections"] = 1
+    assert p.check_connections(found) == []
+
+
+# -- a provider's PostgreSQL -----------------------------------------------------------------------------------------
+
+MANAGED = {"host": "db.provider.example", "admin_user": "admin"}
+
+
+def provided(*, secret=STRONG, **changes):
+    """The platform of `context` whose PostgreSQL is a provider's."""
+    found = context(managed={**MANAGED, **changes})
+    for group in ("postgresql", "etcd", "backup"):
+        found.groups[group] = []
+    found.groups["all"] = [host for host in HOSTS if host not in ("db1", "db2")]
+    for host in HOSTS:
+        found.hostvars[host]["vault_postgresql_managed_password"] = secret
+    return found
+
+
+def test_a_provider_spares_the_hosts_of_the_database():
+    assert p.problems_of(provided()) == []
+    assert "group postgresql has 0 hosts" in text(context(groups={**GROUPS, "postgresql": [], "all": HOSTS}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "where_and_seen", "fix"),
+    [
+        (
+            {"host": ""},
+            "variable platform_managed_postgresql.host is not set",
+            "Set it to the name of the provider's server, as its certificate has it.",
+        ),
+        (
+            {"admin_user": None},
+            "variable platform_managed_postgresql.admin_user is not set",
+            "Set it to the user with CREATEROLE and CREATEDB that the provider gave you.",
+        ),
+        (
+            {"host": "postgresql://admin:s3cret@db.provider.example:5432/postgres"},
+            "variable platform_managed_postgresql.host is no name of a host but a URL or a line of settings",
+            "Give the name of the host alone; port, user and database have keys of their own, the password is in the vault file.",
+        ),
+        ({"port": 543200}, "variable platform_managed_postgresql.port is 543200, which is no port", "Correct it; 5432 is the usual one."),
+        (
+            {"admin_user": "shop_owner"},
+            "variable platform_managed_postgresql.admin_user is shop_owner, which is the name of a user that the platform makes for itself",
+            "Use another user as the administrator, or rename the application.",
+        ),
+        (
+            {"secret": " "},
+            "secret vault_postgresql_managed_password is missing, and cannot be made up",
+            "Put the password of admin at the provider into the vault file (ansible-vault edit) under this name.",
+        ),
+        (
+            {"ca": "provider.crt"},
+            "variable platform_managed_postgresql.ca is provider.crt, which is no absolute path",
+            'Write it with its directory, for example "{{ inventory_dir }}/provider-ca.crt".',
+        ),
+        (
+            {"ca": "/nowhere/ca.crt"},
+            "variable platform_managed_postgresql.ca names /nowhere/ca.crt, which cannot be read on the controller",
+            "Put the file there that the provider offers.",
+        ),
+    ],
+)
+def test_a_providers_server_that_is_described_badly(changes, where_and_seen, fix):
+    assert text(provided(**changes)) == one(where_and_seen, fix)
+
+
+def test_an_authority_that_is_none():
+    found = provided(ca="/tmp/ca.crt")
+    found.managed_ca = "<html>log in first</html>"
+    assert "names /tmp/ca.crt, which holds no certificate in PEM form." in text(found)
+    found.managed_ca = "-----BEGIN CERTIFICATE-----\n..."
+    assert p.problems_of(found) == []
+
+
+@pytest.mark.parametrize(
+    ("group", "host", "words"),
+    [
+        ("postgresql", "gw1", "has a host (gw1) while platform_managed_postgresql is set, and a platform has one PostgreSQL only"),
+        ("backup", "mon1", "has a host (mon1) while platform_managed_postgresql is set, and the provider makes its backups"),
+    ],
+)
+def test_a_provider_and_hosts_of_ones_own(group, host, words):
+    found = provided()
+    found.groups[group] = [host]
+    assert text(found) == one(f"group {group} {words}", "Take the hosts out of the group, or remove platform_managed_postgresql.")
+
+
+def test_users_of_a_providers_databases_need_their_passwords():
+    found = provided()
+    found.secrets = yaml.safe_load((DATA / "secrets.yml").read_text(encoding="utf-8"))["platform_secrets"]
+    missing = text(found)
+    assert "vault_postgresql_user_passwords.shop_owner" in missing
+    assert "vault_postgresql_monitor_password" in missing
+    assert "vault_postgresql_superuser_password" not in missing
+    assert "did you mean" not in missing
+
+
+def test_the_exporter_of_a_providers_server_has_its_port():
+    found = provided()
+    found.applications[0]["services"][0]["port"] = 9187
+    found.groups["app"].append("mon1")
+    assert "port 9187 is wanted by the PostgreSQL exporter and by service shop.web on mon1" in text(found)
