@@ -70,3 +70,10 @@ def test_only_our_table_drops(host):
 def test_nothing_is_pending(host):
     assert host.run("systemctl list-timers --all --no-legend").stdout.count("platform-firewall-rollback") == 0
     assert host.service("platform-firewall").is_enabled
+
+
+def test_rules_after_a_restart(lab, restarted):
+    assert restarted.service("platform-firewall").is_running
+    listen(restarted, 8085, 8443)
+    assert reaches(lab, "old", lab.addresses["new"], 8443)
+    assert not reaches(lab, "old", lab.addresses["new"], 8085)

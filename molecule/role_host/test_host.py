@@ -21,6 +21,11 @@ def resolves_again(host, name, expected):
     return False
 
 
+def test_names_after_a_restart(lab, restarted):
+    assert resolves_again(restarted, "old.internal", [lab.addresses["old"]])
+    assert restarted.run("grep -c old.internal /etc/hosts").stdout.strip() == "1"
+
+
 def test_internal_names(lab):
     old, new = lab.host("old"), lab.host("new")
     for host in (old, new):

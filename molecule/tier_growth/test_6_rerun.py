@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from harness.platform import Platform, wait
-from test_5_faults import redis_healthy
 
 BUDGET = 120  # task results a host
 
 
 def test_second_run_changes_and_restarts_nothing(platform: Platform) -> None:
-    wait("the cluster with all replicas", lambda: redis_healthy(platform), 60)
+    wait("the cluster with all replicas", platform.cache_healthy, 60)
     before = platform.service_starts()
     run = platform.playbook(None, "-vvv")
     assert run.status == 0, run.output[-3000:]
