@@ -39,17 +39,14 @@ def scrape_jobs(
     for group in groups:
         for host in groups[group]:
             groups_of.setdefault(str(host), []).append(str(group))
-    try:
-        applied = scrape.application_job(members_of["app"], applications)
-    except application.ApplicationError as error:
-        raise AnsibleFilterError(str(error)) from error
+    completed = application.completed(applications)
     jobs = [
         scrape.node_job(everyone, groups_of),
         *scrape.host_jobs(members_of, left_out or []),
         scrape.managed_postgres_job(members_of["monitoring"], managed_postgresql),
         scrape.redis_job(everyone, redis_nodes or []),
-        applied,
-        scrape.service_probes(members_of["gateway"], virtual_address, applications, prober),
+        scrape.application_job(members_of["app"], completed),
+        scrape.service_probes(members_of["gateway"], virtual_address, completed, prober),
         scrape.external_probes(external or [], prober),
     ]
     return [job for job in jobs if job["targets"]]

@@ -7,13 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import redis_layout
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, redis_layout
 
 
 def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -> list[dict[str, Any]]:
     """Return one cache user for each application that has a cache; each sees its own keys only."""
     try:
-        return redis_layout.users(applications, passwords)
+        return redis_layout.users(application.completed(applications), passwords)
     except redis_layout.LayoutError as error:
         raise AnsibleFilterError(str(error)) from error
 

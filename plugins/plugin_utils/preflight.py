@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.plugin_utils import secrets
-from ansible_collections.uptier.platform.plugins.plugin_utils.application import DATABASE_CONNECTIONS, ApplicationError, pools
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, secrets
 from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
 from ansible_collections.uptier.platform.plugins.plugin_utils.postgresql_tuning import RESERVED_CONNECTIONS
+from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed, nearest
 from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of
 
 KNOWN_GROUPS = ("gateway", "app", "postgresql", "etcd", "redis", "monitoring", "backup")
@@ -83,15 +83,6 @@ MISTYPED = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong."""
-
-    where: str
-    seen: str
-    fix: str
-
-
 @dataclass
 class Context:
     """All that the checks look at; plain dictionaries and lists."""
@@ -100,7 +91,8 @@ class Context:
     tiers: Mapping[str, Mapping[str, Any]]
     groups: Mapping[str, Sequence[str]]
     hostvars: Mapping[str, Mapping[str, Any]]
-    applications: Sequence[Mapping[str, Any]] = ()
+    applications: Any = ()  # as the user wrote them
+    archives: Mapping[str, Any] = field(default_factory=dict)  # what is in the releases; application_check.release_problems() has the shape
     expected_users: int | None = None
     structural_groups: frozenset[str] = frozenset()  # groups that only hold other groups
     other_groups: frozenset[str] = frozenset()
@@ -114,21 +106,16 @@ class Context:
     managed_ca: str | None = None  # what its file on the controller holds; None where it cannot be read
 
     @property
+    def completed(self) -> list[application.Application]:
+        """Return the applications with every key, as far as they can be read; check_applications() says what is wrong."""
+        return application.completed(self.applications)
+
+    @property
     def profile(self) -> Mapping[str, Any]:
         return self.tiers.get(self.tier, {})
 
     def hosts(self, group: str) -> list[str]:
         return list(self.groups.get(group, ()))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ' Did you mean X?' or nothing."""
-    match = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    return f"Did you mean {match[0]}? " if match else ""
-
-
-def listed(items: Iterable[Any]) -> str:
-    return ", ".join(str(item) for item in items)
 
 
 def check_specification(context: Context) -> list[Problem]:
@@ -276,27 +263,22 @@ def pool_sizes(context: Context, host: str) -> list[int]:
     if isinstance(own, Sequence) and all(isinstance(pool, Mapping) for pool in own):
         return [pool["size"] for pool in own if isinstance(pool.get("size"), int)]
     budget = number(context, host, "pgbouncer_connection_budget", 0)
-    return [pool["size"] for pool in pools(context.applications, len(context.hosts("app")), budget)]
+    return [pool["size"] for pool in application.pools(context.completed, len(context.hosts("app")), budget)]
 
 
 def check_connections(context: Context) -> list[Problem]:
     """Follow the connections from the processes through the pools to the server; at each step there must be enough."""
     hosts, servers = context.hosts("app"), context.hosts("postgresql")
-    applications = [item for item in context.applications if item.get("database")]
+    applications = [item for item in context.completed if item["database"]]
     if not hosts or not (servers or context.managed) or not applications or not context.profile:
         return []
     try:
         taken = {host: sum(pool_sizes(context, host)) for host in hosts}
-    except ApplicationError as error:
+    except application.ApplicationError as error:
         seen, dummy, fix = str(error).partition(". ")
         return [Problem("variable pgbouncer_connection_budget:", seen, fix)]
     problems = []
-    clients = sum(
-        (service.get("instances", 1) + (1 if service.get("kind", "web") == "web" else 0))
-        * service.get("database_connections", DATABASE_CONNECTIONS)
-        for item in applications
-        for service in item.get("services") or ()
-    )
+    clients = sum(application.processes(service) * service["database_connections"] for item in applications for service in item["services"])
     accepted = min(number(context, host, "pgbouncer_max_client_conn", 2000) for host in hosts)
     if clients > accepted:
         seen = f"may open {clients} connections to the pools of their host, which accept {accepted}"
@@ -323,7 +305,7 @@ def check_connections(context: Context) -> list[Problem]:
 def check_secrets(context: Context) -> list[Problem]:
     problems, missing = [], []
     strangers: set[str] = set()
-    for secret in secrets.wanted(context.secrets, context.applications):
+    for secret in secrets.wanted(context.secrets, context.completed):
         hosts = context.hosts(secret.needed_by) or (context.hosts("app") if context.managed and secret.managed else [])
         if not hosts:
             continue
@@ -374,7 +356,7 @@ def check_managed(context: Context) -> list[Problem]:
             problems.append(Problem(f"variable {name}.{key}", f"is {port}, which is no port", "Correct it; 5432 is the usual one."))
     problems += check_managed_authority(given, context.managed_ca)
     user = given.get("admin_user")
-    if user and user in [*database_users(databases(context.applications)), "monitor"]:
+    if user and user in [*database_users(databases(context.completed)), "monitor"]:
         seen = f"is {user}, which is the name of a user that the platform makes for itself"
         problems.append(Problem(f"variable {name}.admin_user", seen, "Use another user as the administrator, or rename the application."))
     hosts = context.hosts("app") or context.hosts("all")
@@ -399,15 +381,13 @@ def check_managed_authority(given: Mapping[str, Any], text: str | None) -> list[
     return []
 
 
-def check_services(context: Context) -> list[Problem]:
-    problems = []
-    for application in context.applications:
-        for service in application.get("services") or ():
-            count = service.get("instances", 1)
-            if service.get("kind", "web") == "web" and isinstance(count, int) and count > 1 and not service.get("health"):
-                where = f"service {application.get('name')}.{service.get('name')}"
-                seen = f"has {count} instances and no health path, so nobody could tell which of them can serve"
-                problems.append(Problem(where, seen, "Give it one, for example health: /api/health."))
+def check_applications(context: Context) -> list[Problem]:
+    """Look at the applications as they were written, at their releases, and at what is said about them elsewhere."""
+    hosts = context.hosts("app")
+    problems = application_check.problems(context.applications)
+    if hosts:
+        problems += application_check.release_problems(context.applications, context.archives)
+        problems += application_check.secret_environment_problems(context.applications, context.hostvars[hosts[0]].get("app_secret_env"))
     return problems
 
 
@@ -421,12 +401,9 @@ def listeners(context: Context, host: str) -> list[tuple[int, str, str]]:
     if context.managed and host in context.hosts("monitoring")[:1]:
         found.append((number(context, host, "exporters_postgres_port", 9187), "the PostgreSQL exporter", EVERYWHERE))
     if host in context.hosts("app"):
-        for application in context.applications:
-            for service in application.get("services") or ():
-                first, count = service.get("port"), service.get("instances", 1)
-                if isinstance(first, int) and isinstance(count, int):
-                    who = f"service {application.get('name')}.{service.get('name')}"
-                    found.extend((port, who, LOCAL) for port in range(first, first + count))
+        for unit in application.services(context.completed):
+            who = f"service {unit['application']}.{unit['service']}"
+            found.extend((port, who, LOCAL) for port in application.ports(unit))
     return found
 
 
@@ -437,6 +414,8 @@ def check_ports(context: Context) -> list[Problem]:
         claims = listeners(context, host)
         for number, (port, who, where) in enumerate(claims):
             for other_port, other, other_where in claims[:number]:
+                if who.startswith("service ") and other.startswith("service "):
+                    continue  # check_applications() says it, with the place in the list
                 if port == other_port and (where == other_where or EVERYWHERE in (where, other_where)):
                     clashes.setdefault((port, other, who), []).append(host)
     return [
@@ -491,7 +470,7 @@ CHECKS = (
     check_releases,
     check_memory,
     check_connections,
-    check_services,
+    check_applications,
     check_ports,
     check_secrets,
 )
@@ -512,12 +491,12 @@ def message(problems: Sequence[Problem]) -> str:
 
 
 def judge_probe(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn what a host answered into {release, python, problems}.
+    """Turn what a host answered into {release, python, releases, problems}; `releases` are those of applications.
 
     `answer` holds: error (text or None), uid, os ("debian|12"), python ("3.11" or ""), interpreter, become (bool),
-    become_uid, become_error.
+    become_uid, become_error, releases (list of APPLICATION/VERSION).
     """
-    result: dict[str, Any] = {"release": None, "python": None, "problems": []}
+    result: dict[str, Any] = {"release": None, "python": None, "releases": list(answer.get("releases") or ()), "problems": []}
 
     def report(seen: str, fix: str) -> None:
         result["problems"].append({"seen": seen, "fix": fix})

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-RESERVED_USERS = ("default", "admin", "replica", "monitor")
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application
+from ansible_collections.uptier.platform.plugins.plugin_utils.reserved import CACHE_USERS
+
 PASSWORD_LENGTH = 16
 
 
@@ -36,11 +38,11 @@ def endpoints(members: Sequence[Mapping[str, str]], port: int = 6379, domain: st
     return ",".join(f"redis-{number}.{domain}:{port}" for number, dummy in enumerate(members, 1))
 
 
-def users(applications: Sequence[Mapping[str, Any]], passwords: Mapping[str, str]) -> list[dict[str, Any]]:
+def users(applications: Sequence[Application], passwords: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the ACL user of each application that has a cache: its own keys and channels, no commands that harm others."""
     found = []
     for application in applications:
-        if not application.get("cache", False):
+        if not application["cache"]:
             continue
         name = application["name"]
         if not passwords.get(name):
@@ -93,8 +95,8 @@ def problems(
     if maxmemory_mb < 32:
         found.append(f"redis_maxmemory_mb is {maxmemory_mb}: at least 32 MiB for each process. Raise redis_memory_share.")
     for name, count in Counter(account["name"] for account in accounts).items():
-        if count > 1 or name in RESERVED_USERS:
-            found.append(f"redis_users: the name {name} is {'reserved' if name in RESERVED_USERS else 'used twice'}. Choose another.")
+        if count > 1 or name in CACHE_USERS:
+            found.append(f"redis_users: the name {name} is {'reserved' if name in CACHE_USERS else 'used twice'}. Choose another.")
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
             found.append(f"redis_users: {name!r} is no user name. Use lower-case letters, digits, _ and -.")
     secrets = {**passwords, **{f"redis_users[{account['name']}].password": account["password"] for account in accounts}}

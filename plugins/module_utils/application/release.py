@@ -14,6 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
+def server_name(instance: int) -> str:
+    """Return how the router calls an instance, whose number is its port; the role haproxy writes this name."""
+    return f"i{instance}"
+
+
 @dataclass(frozen=True)
 class Service:
     """One service of the application, as the caller describes it."""

@@ -16,7 +16,9 @@ APPLICATION = {
     "name": "shop",
     "database": True,
     "cache": True,
-    "services": [{"name": "web", "kind": "web", "port": 3000, "instances": 2, "health": "/api/health"}],
+    "version": "1.0.0",
+    "release": "build/shop.tar.gz",
+    "services": [{"name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 2, "health": "/api/health"}],
 }
 GROUPS = {
     "gateway": ["gw1", "gw2"],
@@ -249,16 +251,19 @@ def test_several_instances_without_a_health_path():
     del service["health"]
     service["instances"] = 3
     assert text(found) == one(
-        "service shop.web has 3 instances and no health path, so nobody could tell which of them can serve",
-        "Give it one, for example health: /api/health.",
+        "platform_applications[0] shop, service web: health is missing, so nobody could tell which of its instances can serve, or a good "
+        "release from a bad one",
+        "Give the path that answers 200 when an instance can serve, for example health: /api/health.",
     )
 
 
 def test_port_used_by_two_services():
     found = context()
-    found.applications[0]["services"].append({"name": "admin", "port": 3001, "instances": 1, "health": "/"})
+    found.applications[0]["services"].append({"name": "admin", "command": "run", "path": "/admin", "port": 3001, "health": "/"})
     assert text(found) == one(
-        "port 3001 is wanted by service shop.web and by service shop.admin on app1, app2, app3", "Give one of them another port."
+        "platform_applications[0] shop, service admin: port is 3001, and its instances take 3001 to 3002, the last of them for the "
+        "instance that starts with a release: 3001 belongs to shop, service web",
+        "Give one of them another port.",
     )
 
 
@@ -344,7 +349,7 @@ GOOD = {"uid": "0", "os": "debian|13", "python": "3.13", "interpreter": "/usr/bi
 
 
 def test_a_good_host():
-    assert p.judge_probe(GOOD) == {"release": "13", "python": "3.13", "problems": []}
+    assert p.judge_probe(GOOD) == {"release": "13", "python": "3.13", "releases": [], "problems": []}
     assert p.judge_probe({**GOOD, "uid": "1000", "become": True, "become_uid": "0"})["problems"] == []
 
 
