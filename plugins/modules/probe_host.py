@@ -45,7 +45,7 @@ python:
   returned: when there is one
   type: str
   sample: "3.13"
-releases:
+unpacked:
   description: Releases of applications that are unpacked on the host, as APPLICATION/VERSION.
   returned: always
   type: list

@@ -28,9 +28,9 @@ def test_a_good_host():
 
 
 def test_releases_that_are_there():
-    assert run([answer(GOOD + "shop/1.0.0\r\nshop/1.1.0\r\n")])["releases"] == ["shop/1.0.0", "shop/1.1.0"]
-    assert run([answer(GOOD.replace("3.13", "") + "shop/1.0.0\r\n")])["releases"] == ["shop/1.0.0"], "without Python its line is empty"
-    assert run([answer(GOOD)])["releases"] == []
+    assert run([answer(GOOD + "shop/1.0.0\r\nshop/1.1.0\r\n")])["unpacked"] == ["shop/1.0.0", "shop/1.1.0"]
+    assert run([answer(GOOD.replace("3.13", "") + "shop/1.0.0\r\n")])["unpacked"] == ["shop/1.0.0"], "without Python its line is empty"
+    assert run([answer(GOOD)])["unpacked"] == []
 
 
 def test_root_by_sudo():

@@ -326,7 +326,7 @@ def test_archives_are_read_where_a_host_lacks_the_version(tmp_path: Path) -> Non
     with tarfile.open(path, "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("./dist/server.js"), io.BytesIO())
     application = model.completed(release(release=str(path)))
-    lacking, having = {action.PROBE: {"releases": []}}, {action.PROBE: {"releases": ["shop/1"]}}
+    lacking, having = {action.PROBE: {"unpacked": []}}, {action.PROBE: {"unpacked": ["shop/1"]}}
     assert action.archives(application, {"a": having, "b": lacking}, ["a", "b"]) == {str(path): ["dist/server.js"]}
     assert action.archives(application, {"a": having}, ["a"]) == {}
     path.write_bytes(path.read_bytes()[:20])
