@@ -29,4 +29,19 @@ class FilterModule:
     """Filters of uptier.platform that quote."""
 
     def filters(self) -> dict[str, Any]:
-        return {"app_environment_line": readable(quoting.environment_line)}
+        functions = {
+            "app_environment_line": quoting.environment_line,
+            "quote_haproxy": quoting.haproxy,
+            "quote_haproxy_format": quoting.haproxy_format,
+            "quote_keepalived": quoting.keepalived,
+            "quote_nginx": quoting.nginx,
+            "quote_nginx_path": quoting.nginx_path,
+            "quote_pgbouncer_parameter": quoting.pgbouncer_parameter,
+            "quote_pgbouncer_setting": quoting.pgbouncer_setting,
+            "quote_pgbouncer_user": quoting.pgbouncer_user,
+            "quote_redis_acl": quoting.redis_acl,
+            "quote_redis_setting": quoting.redis_setting,
+            "systemd_command": quoting.systemd_command,
+            "systemd_environment": quoting.systemd_environment,
+        }
+        return {name: readable(function) for name, function in functions.items()}

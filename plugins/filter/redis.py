@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import application, redis_layout
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, quoting, redis_layout
 
 
 def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -> list[dict[str, Any]]:
@@ -18,6 +18,14 @@ def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -
         raise AnsibleFilterError(str(error)) from error
 
 
+def redis_rules(account: dict[str, Any], commands: list[str]) -> str:
+    """Return the rules of one ACL user; without own commands it gets the usual ones of an application."""
+    try:
+        return redis_layout.rules(account, commands)
+    except quoting.QuotingError as error:
+        raise AnsibleFilterError(f"redis_users: {error}") from error
+
+
 class FilterModule:
     """Filters of uptier.platform about Redis."""
 
@@ -26,6 +34,6 @@ class FilterModule:
             "redis_layout": redis_layout.layout,
             "redis_nodes": redis_layout.endpoints,
             "redis_problems": redis_layout.problems,
-            "redis_rules": redis_layout.rules,
+            "redis_rules": redis_rules,
             "redis_users": redis_users,
         }

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application
+from ansible_collections.uptier.platform.plugins.plugin_utils.quoting import redis_acl, text_of
 from ansible_collections.uptier.platform.plugins.plugin_utils.reserved import CACHE_USERS
 
 PASSWORD_LENGTH = 16
@@ -50,15 +51,15 @@ def users(applications: Sequence[Application], passwords: Mapping[str, str]) -> 
                 f"The application {name} has a cache but vault_redis_user_passwords has no password for it. Add {name} there; "
                 "playbooks/create_secrets.yml does it."
             )
-        found.append({"name": name, "password": passwords[name], "keys": [f"{name}:*"], "channels": [f"{name}:*"]})
+        found.append({"name": name, "password": text_of(passwords[name]), "keys": [f"{name}:*"], "channels": [f"{name}:*"]})
     return found
 
 
 def rules(account: Mapping[str, Any], commands: Sequence[str]) -> str:
     """Return the rules of one ACL user; without own commands it gets the usual ones of an application."""
-    words = [f"on sanitize-payload #{hashlib.sha256(account['password'].encode()).hexdigest()}"]
-    words += [f"~{key}" for key in account.get("keys", [])]
-    words += [f"&{channel}" for channel in account.get("channels", [])]
+    words = [f"on sanitize-payload #{hashlib.sha256(text_of(account['password']).encode()).hexdigest()}"]
+    words += [redis_acl(f"~{key}") for key in account.get("keys", [])]
+    words += [redis_acl(f"&{channel}") for channel in account.get("channels", [])]
     return " ".join([*words, *(account.get("commands") or commands)])
 
 
@@ -100,6 +101,7 @@ def problems(
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
             found.append(f"redis_users: {name!r} is no user name. Use lower-case letters, digits, _ and -.")
     secrets = {**passwords, **{f"redis_users[{account['name']}].password": account["password"] for account in accounts}}
+    secrets = {name: text_of(secret) for name, secret in secrets.items()}
     for name, secret in secrets.items():
         if len(secret) < PASSWORD_LENGTH or not secret.isascii() or not secret.isprintable():
             found.append(f"{name} has {len(secret)} characters: at least {PASSWORD_LENGTH} printable ASCII characters.")

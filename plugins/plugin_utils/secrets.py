@@ -72,6 +72,8 @@ def defect(secret: Secret, variables: Mapping[str, Any]) -> str | None:
         value = (value or {}).get(secret.key)
     if value is None or str(value).strip() == "":
         return MISSING
+    if isinstance(value, (bool, float, Mapping, list, tuple)):
+        return "is no text but what YAML makes of it without quotes"
     text = str(value)
     if looks_like_a_placeholder(text):
         return "is a placeholder"

@@ -25,6 +25,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
     Step,
     fingerprint,
     healthy_hint,
+    is_relative,
+    literal_dollars,
     plan,
     prunable,
     release_name,
@@ -270,7 +272,9 @@ class Host:
             if time.monotonic() > end:
                 raise ReleaseError("migration_failed", f"An earlier migration of {self.name} does not end; see: systemctl status {unit}")
             time.sleep(1)
-        command = shlex.split(self.options["migrate"])
+        program, *words = shlex.split(self.options["migrate"])
+        program = str(self.base / "releases" / release / program) if is_relative(program) else program
+        command = [literal_dollars(word) for word in (program, *words)]
         code, out, err = self.run(["systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--unit={unit}", *options, *command])
         if code:
             lines = "\n".join((out + err).strip().splitlines()[-20:]) or "no output"

@@ -61,7 +61,8 @@ VALUES: dict[str, Any] = {
     "vault_redis_user_passwords": {"shop": SECRET + "4"},
     "vault_app_secret_key": SECRET,
     **{f"vault_redis_{name}_password": SECRET for name in ("admin", "replication", "monitor")},
-    "vault_pgbouncer_admin_password": SECRET,
+    "vault_pgbouncer_admin_password": 48213907481516,
+    "vault_haproxy_stats_password": "x#Tr0ub4dor",
     "inventory_dir": "/nowhere",
 }
 
@@ -145,6 +146,13 @@ def test_a_wildcard_leads_to_the_same_service_at_gateway_and_router(rendered: di
     ) in texts["haproxy.cfg"]
     assert " hdr Host uptier-probe.xn--mller-kva.test " in texts["haproxy.cfg"]
     assert values["acme_sites"] == [{"name": "shop", "domains": ["*.xn--mller-kva.test", "shop.test"]}]
+
+
+def test_signs_that_mean_something_to_a_daemon_arrive(rendered: dict[str, Any]) -> None:
+    texts = rendered["everything"]["texts"]
+    assert 'Environment="PRICE=costs $5, 100%% net"\n' in texts["shop-web@.service"]
+    assert "    user operator insecure-password 'x#Tr0ub4dor'\n" in texts["haproxy.cfg"]
+    assert '"platform_admin" "48213907481516"\n' in texts["userlist.txt"]
 
 
 def test_what_is_written_as_text_counts_as_what_it_means(rendered: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,17 @@ def test_applications_are_described_as_they_are_completed(role: str, variable: s
         seen = {name: {key: option[key] for key in ("type", "default", "required") if key in option} for name, option in options.items()}
         assert seen == described(fields)
     assert services["kind"]["choices"] == list(application.KINDS)
+
+
+def test_a_secret_of_digits_is_a_text() -> None:
+    """A password of digits is a number in YAML; whoever asks for its length, or writes it, must not see that."""
+    declared = load(ROOT / "roles" / "platform" / "vars" / "secrets.yml")["platform_secrets"]
+    single = {entry["name"] for entry in declared if "per" not in entry} | {"vault_postgresql_managed_password"}
+    found = {}
+    for role in ALL_ROLES:
+        for name, value in defaults_of(role).items():
+            read = re.fullmatch(r"\{\{ (vault_\w+)( .*)? \}\}", str(value))
+            if read and read[1] in single:
+                found[f"{role}: {name}"] = value
+    assert len(found) > 15
+    assert {where: value for where, value in found.items() if not value.endswith("| string }}")} == {}
