@@ -121,6 +121,7 @@ class ActionModule(ActionBase):
         values, invalid = self._validate(options, variables)
         data = ROLES / "platform" / "vars"
         applications = values.get(APPLICATIONS) or []
+        extra = values.get("platform_flows_extra")
         managed = values.get("platform_managed_postgresql")
         managed = managed if isinstance(managed, Mapping) else {}
         return preflight.Context(
@@ -141,6 +142,7 @@ class ActionModule(ActionBase):
             probes={host: hostvars[host].get(PROBE, {}) for host in groups["all"]},
             invalid=invalid,
             managed=managed,
+            extra_flows=[flow for flow in extra if isinstance(flow, Mapping)] if isinstance(extra, list) else [],
             managed_ca=read(managed.get("ca")),
         )
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.plugin_utils import application as model
 from ansible_collections.uptier.platform.plugins.plugin_utils import domains, reserved
+from ansible_collections.uptier.platform.plugins.plugin_utils.ports import LAST, UNPRIVILEGED
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed, nearest
 
 VARIABLE = "platform_applications"
@@ -29,7 +30,6 @@ PATH = re.compile(r"/[A-Za-z0-9\-._~%!$&'()*+,;=:@/]*")
 HEALTH = re.compile(PATH.pattern + r"(\?[A-Za-z0-9\-._~%!$&'()*+,;=:@/?]*)?")
 METRICS = re.compile(r"/[A-Za-z0-9\-._~/]*")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-FIRST_PORT, LAST_PORT = 1024, 65535
 WANTED = {
     "str": "a text",
     "int": "a whole number",
@@ -251,7 +251,7 @@ def _needed(key: str, kind: str) -> tuple[str, str]:
     if key == "port":
         return (
             f"is missing, and a service of kind {kind} is asked on one",
-            "Give it the port of its first instance, for example port: 3000.",
+            "Give it the port of its first instance, for example port: 4000.",
         )
     return (
         "is missing, so nobody could tell which of its instances can serve, or a good release from a bad one",
@@ -268,12 +268,12 @@ def _numbers(where: str, value: Any, routed: bool) -> Iterator[Problem]:
     if not port:
         return
     last = port + max(1, count or 1) - (0 if routed else 1)
-    if not FIRST_PORT <= port <= LAST_PORT:
-        yield Problem(f"{where}: port", f"is {port}", f"Use {FIRST_PORT} to {LAST_PORT}; users come to 443, at the gateway.")
-    elif last > LAST_PORT:
+    if not UNPRIVILEGED <= port <= LAST:
+        yield Problem(f"{where}: port", f"is {port}", f"Use {UNPRIVILEGED} to {LAST}; users come to 443, at the gateway.")
+    elif last > LAST:
         spare = ", the last of them for a release" if routed else ""
         seen = f"is {port}, and its instances take the ports up to {last}{spare}"
-        yield Problem(f"{where}: port", seen, f"Use {LAST_PORT - (last - port)} or less: {LAST_PORT} is the last port.")
+        yield Problem(f"{where}: port", seen, f"Use {LAST - (last - port)} or less: {LAST} is the last port.")
 
 
 # -- among all -------------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def _clashes(entries: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[Probl
         for unit in model.services([application]):
             label = f"{application['name']}, service {unit['service']}"
             place = f"{where}, service {unit['service']}"
-            if 0 < len(unit["instances"]) <= LAST_PORT:
+            if 0 < len(unit["instances"]) <= LAST:
                 yield from _ports(place, label, unit, taken)
             if unit["routed"]:
                 for domain in unit["domains"] or ["any domain "]:

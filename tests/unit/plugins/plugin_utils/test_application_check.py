@@ -69,7 +69,7 @@ def test_what_is_right_has_no_problem(applications: list[Any]) -> None:
             "port",
             "is 65535, and its instances take the ports up to 65536, the last of them for a release. Use 65534 or less: 65535 is the last port.",
         ),
-        ({"port": None}, "port", "is missing, and a service of kind web is asked on one. Give it the port of its first instance, for example port: 3000."),
+        ({"port": None}, "port", "is missing, and a service of kind web is asked on one. Give it the port of its first instance, for example port: 4000."),
         ({"port": [3000]}, "port", "is a list, which is not a whole number. Write digits alone, for example port: 2."),
         (
             {"health": None},

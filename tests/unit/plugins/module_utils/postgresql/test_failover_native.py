@@ -8,35 +8,37 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql import native as n
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import Plan, Refusal, Wish
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import failover_native as n
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import picture as p
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import Plan, Request
 from hypothesis import given
 from hypothesis import strategies as st
 
 END = 5_000_000
-START = END - n.CLOSING
+START = END - p.CLOSING
 REFUSED = 'psql: error: connection to server at "10.0.0.31", port 5432 failed: Connection refused\n\tIs the server running on that host?'
 TURNED_AWAY = 'psql: error: connection to server at "10.0.0.31", port 5432 failed: FATAL:  password authentication failed for user "x"'
 STARTING = 'psql: error: connection to server at "10.0.0.31", port 5432 failed: FATAL:  the database system is starting up'
 COMMAND, SAID, NOTHING = n.Fencing(command=True), n.Fencing(fenced=True), n.Fencing()
 
-DB1 = n.Server("db1", recovering=False, location=END, timeline=3, feeds=1, system=7)
-DB2 = n.Server("db2", received=END, replayed=END, timeline=3, streaming=True, heard=0.2, system=7)
+DB1 = p.Server("db1", recovering=False, location=END, timeline=3, feeds=1, system=7)
+DB2 = p.Server("db2", received=END, replayed=END, timeline=3, streaming=True, heard=0.2, system=7)
 DB3 = replace(DB2, name="db3")
-DEAD = n.Server("db1", error=REFUSED)
+DEAD = p.Server("db1", error=REFUSED)
 LEFT = replace(DB2, streaming=False, heard=None)
 CLOSED = replace(LEFT, checkpoint=START, redo=START)
 
 
-def pair(*members: n.Server) -> n.Pair:
-    return n.Pair("shop", members)
+def pair(*members: p.Server) -> p.Pair:
+    return p.Pair("shop", members)
 
 
-def plan(seen: n.Pair, state: str, fencing: n.Fencing = COMMAND, **wish: Any) -> Plan:
-    return n.plan(seen, Wish(state, **wish), fencing)
+def plan(seen: p.Pair, state: str, fencing: n.Fencing = COMMAND, **wish: Any) -> Plan:
+    return n.plan(seen, Request(state, **wish), fencing)
 
 
-def refusal(seen: n.Pair, wish: Wish, fencing: n.Fencing) -> tuple[str, str]:
+def refusal(seen: p.Pair, wish: Request, fencing: n.Fencing) -> tuple[str, str]:
     with pytest.raises(Refusal) as caught:
         n.plan(seen, wish, fencing)
     return caught.value.reason, str(caught.value)
@@ -60,10 +62,10 @@ def test_switchover():
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        (Wish("switchover", leader="db2"), "db2 does not lead, db1 does."),
-        (Wish("switchover", candidate="db1"), "db1 leads already."),
-        (Wish("failover", leader="db2"), "db2 does not lead, db1 does."),
-        (Wish("failover", leader="db2", candidate="db1"), "db1 leads already."),
+        (Request("switchover", leader="db2"), "db2 does not lead, db1 does."),
+        (Request("switchover", candidate="db1"), "db1 leads already."),
+        (Request("failover", leader="db2"), "db2 does not lead, db1 does."),
+        (Request("failover", leader="db2", candidate="db1"), "db1 leads already."),
     ],
 )
 def test_a_second_run_does_nothing(wish, message):
@@ -125,9 +127,9 @@ def test_most_received_then_most_replayed_is_first_and_all_are_judged():
 
 
 def test_a_server_on_its_way_is_waited_for():
-    found = plan(pair(n.Server("db1", error=STARTING), LEFT), "failover")
+    found = plan(pair(p.Server("db1", error=STARTING), LEFT), "failover")
     assert (found.action, found.message) == ("wait", "wait until db1 serves or is silent (FATAL:  the database system is starting up)")
-    away = pair(DEAD, LEFT, n.Server("db3", error=STARTING))
+    away = pair(DEAD, LEFT, p.Server("db3", error=STARTING))
     assert plan(away, "failover", leader="db1", allow_data_loss=True).action == "failover"
 
 
@@ -142,16 +144,16 @@ def test_a_standby_that_hears_its_primary_is_waited_for():
 
 # Refusals, by their words -------------------------------------------------------------------------------------------------
 
-SWITCH = Wish("switchover", leader="db1")
-FAIL = Wish("failover", leader="db1")
-LOSE = Wish("failover", leader="db1", allow_data_loss=True)
+SWITCH = Request("switchover", leader="db1")
+FAIL = Request("failover", leader="db1")
+LOSE = Request("failover", leader="db1", allow_data_loss=True)
 
 
 @pytest.mark.parametrize(
     ("seen", "wish", "fencing", "reason", "message"),
     [
         pytest.param(
-            pair(DB1, DB2), Wish("promoted"), COMMAND, "wrong_state",
+            pair(DB1, DB2), Request("promoted"), COMMAND, "wrong_state",
             "state: promoted is for standby clusters of Patroni. In shop, use state: switchover while the primary runs and state: failover when "
             "it is gone.", id="promoted",
         ),
@@ -160,16 +162,16 @@ LOSE = Wish("failover", leader="db1", allow_data_loss=True)
             "db1 leads shop and answers. Nothing has failed: use state: switchover for a planned change.", id="healthy leader",
         ),
         pytest.param(
-            pair(DB1, DB2), Wish("switchover"), COMMAND, "no_direction",
+            pair(DB1, DB2), Request("switchover"), COMMAND, "no_direction",
             "db1 leads shop. Name the leader to be relieved or the candidate: without one, every further run would switch again.",
             id="switchover without a direction",
         ),
         pytest.param(
-            pair(DB1, DB2), Wish("switchover", leader="db9"), COMMAND, "unknown_member", "leader is db9, which is no member of shop. Members: db1, db2.",
+            pair(DB1, DB2), Request("switchover", leader="db9"), COMMAND, "unknown_member", "leader is db9, which is no member of shop. Members: db1, db2.",
             id="unknown leader",
         ),
         pytest.param(
-            pair(DB1, DB2), Wish("switchover", leader="db1", candidate="db1"), COMMAND, "same_member",
+            pair(DB1, DB2), Request("switchover", leader="db1", candidate="db1"), COMMAND, "same_member",
             "leader and candidate are both db1. Name two members, or only one of them.", id="same member",
         ),
         pytest.param(
@@ -209,7 +211,7 @@ LOSE = Wish("failover", leader="db1", allow_data_loss=True)
             "yourself that it is off and stays off, and say so with fencing.fenced: true.", id="finishing without a fence",
         ),
         pytest.param(
-            pair(DEAD, n.Server("db2", error="no answer within 6 s")), FAIL, SAID, "nothing_known",
+            pair(DEAD, p.Server("db2", error="no answer within 6 s")), FAIL, SAID, "nothing_known",
             "No member of shop answers (db1: Connection refused; db2: no answer within 6 s). Start one of them, or check the network and the "
             "login.", id="nobody answers",
         ),
@@ -224,17 +226,17 @@ LOSE = Wish("failover", leader="db1", allow_data_loss=True)
             "The members of shop are no copies of each other (system identifiers: db1: 7; db2: 8). Check hosts and ports.", id="two clusters",
         ),
         pytest.param(
-            pair(DEAD, LEFT, n.Server("db3", error=REFUSED)), Wish("failover"), SAID, "leader_unknown",
+            pair(DEAD, LEFT, p.Server("db3", error=REFUSED)), Request("failover"), SAID, "leader_unknown",
             "db1 and db3 do not answer, and any of them may have led shop (db1: Connection refused; db2: standby, timeline 3; db3: Connection "
             "refused). Name the one that did: leader.", id="unknown old leader",
         ),
         pytest.param(
-            pair(n.Server("db1", error=TURNED_AWAY), LEFT), LOSE, COMMAND, "leader_unsure",
+            pair(p.Server("db1", error=TURNED_AWAY), LEFT), LOSE, COMMAND, "leader_unsure",
             'db1 runs but cannot be looked at: FATAL:  password authentication failed for user "x". It may be the primary, so nobody is '
             "promoted. Mend the login (user, password, pg_hba.conf, certificates), or stop that server.", id="wrong password",
         ),
         pytest.param(
-            pair(DB1, replace(DB2, timeline=2)), Wish("switchover", candidate="db2"), COMMAND, "candidate_unfit",
+            pair(DB1, replace(DB2, timeline=2)), Request("switchover", candidate="db2"), COMMAND, "candidate_unfit",
             "db2 cannot lead shop: it is on timeline 2, shop on 3.", id="another timeline",
         ),
         pytest.param(
@@ -246,12 +248,12 @@ LOSE = Wish("failover", leader="db1", allow_data_loss=True)
             "No member of shop can take over: db2 does not stream from db1: its history may differ.", id="streams from somebody else",
         ),
         pytest.param(
-            pair(DB1, replace(DB2, replayed=END - 2_000)), Wish("switchover", leader="db1", max_lag_bytes=1_000), COMMAND, "no_candidate",
+            pair(DB1, replace(DB2, replayed=END - 2_000)), Request("switchover", leader="db1", max_lag_bytes=1_000), COMMAND, "no_candidate",
             "No member of shop can take over: db2 lacks 2,000 bytes, the limit is 1,000.", id="lag of replay",
         ),
         pytest.param(
             pair(DEAD, replace(LEFT, received=1), replace(DB3, received=30_000_000, streaming=False, paused=True)),
-            Wish("failover", leader="db1"), SAID, "no_candidate",
+            Request("failover", leader="db1"), SAID, "no_candidate",
             "No member of shop can take over: db3 has its replay paused, and whoever paused it may need that. If it may lead: SELECT "
             "pg_wal_replay_resume() on it; db2 lacks 29,999,999 bytes, the limit is 16,777,216; db1 does not answer: Connection refused.",
             id="lag behind another standby",
@@ -270,7 +272,7 @@ LOSE = Wish("failover", leader="db1", allow_data_loss=True)
             "No member of shop can take over: db2 does not say what it has received; db1 does not answer: Connection refused.", id="no position",
         ),
         pytest.param(
-            pair(DB1, n.Server("db2", error=TURNED_AWAY)), SWITCH, COMMAND, "no_candidate",
+            pair(DB1, p.Server("db2", error=TURNED_AWAY)), SWITCH, COMMAND, "no_candidate",
             'No member of shop can take over: db2 cannot be looked at: FATAL:  password authentication failed for user "x".', id="standby without login",
         ),
     ],
@@ -296,7 +298,7 @@ def test_nobody_is_promoted_without_a_fence_beside_a_server_that_may_write(
     standby = replace(CLOSED if closed else LEFT, streaming=heard is not None, heard=heard)
     seen = pair(replace(DB1, recovering=recovering, error=error, received=END, replayed=END), standby)
     try:
-        found = n.plan(seen, Wish(state, leader, candidate, allow_data_loss=allow), fencing)
+        found = n.plan(seen, Request(state, leader, candidate, allow_data_loss=allow), fencing)
     except Refusal:
         return
     if found.action in ("none", "wait"):
@@ -332,7 +334,7 @@ def test_nobody_is_promoted_without_a_fence_beside_a_server_that_may_write(
     ],
 )  # fmt: skip
 def test_only_silence_is_silence(error, silent, passing):
-    seen = n.server("db1", "", error)
+    seen = p.server("db1", "", error)
     assert (seen.silent, seen.passing, seen.answers) == (silent, passing, False)
 
 
@@ -346,17 +348,17 @@ def test_what_a_server_says_is_read():
         "heard": None,
         "lacks": ["EXECUTE on pg_promote"],
     }
-    seen = n.server("db2", json.dumps(said), "")
+    seen = p.server("db2", json.dumps(said), "")
     assert (seen.received, seen.timeline, seen.heard, seen.lacks, seen.leads) == (5, 2, None, ("EXECUTE on pg_promote",), False)
-    assert n.server("db2", "t", "").error == "answered 't' instead of its state"
-    assert n.server("db2", "[]", "").error == "answered '[]' instead of its state"
+    assert p.server("db2", "t", "").error == "answered 't' instead of its state"
+    assert p.server("db2", "[]", "").error == "answered '[]' instead of its state"
 
 
 def test_where_a_shutdown_checkpoint_ends():
-    assert n.closing_end(0x30267E0, 2**24) == 0x3026858
-    assert n.closing_end(8192 - 120, 2**24) == 8192
-    assert n.closing_end(8192 - 112, 2**24) == 8192 + 24 + 8
-    assert n.closing_end(2**24 - 8, 2**24) == 2**24 + 40 + 112
+    assert p.closing_end(0x30267E0, 2**24) == 0x3026858
+    assert p.closing_end(8192 - 120, 2**24) == 8192
+    assert p.closing_end(8192 - 112, 2**24) == 8192 + 24 + 8
+    assert p.closing_end(2**24 - 8, 2**24) == 2**24 + 40 + 112
 
 
 @pytest.mark.parametrize(
@@ -383,17 +385,17 @@ def test_what_was_seen_and_is_not_there_is_counted():
 
 
 def test_dangers_are_named():
-    assert n.warnings(pair(DB1, replace(DB2, waits_for="db1"), n.Server("db3", error=TURNED_AWAY))) == [
+    assert pair(DB1, replace(DB2, waits_for="db1"), p.Server("db3", error=TURNED_AWAY)).dangers() == [
         "db2 has synchronous_standby_names = 'db1': when it leads, commits wait until such a standby streams from it. Without one, empty the "
         "setting on it and reload.",
         'db3 runs but cannot be looked at (FATAL:  password authentication failed for user "x"): whether it takes writes is not known.',
     ]
-    assert n.warnings(pair(DB1, DB2)) == []
+    assert pair(DB1, DB2).dangers() == []
 
 
 def test_who_is_not_back():
     leader = replace(DB1, name="db2", timeline=4)
-    silent = n.Server("db4", error=REFUSED)
+    silent = p.Server("db4", error=REFUSED)
     behind = replace(DB3, timeline=3)
     assert n.not_back(pair(DEAD, leader, behind, silent), leader, "db1", 0) == {
         "db1": "db1 is fenced (Connection refused) and must not start as a primary; it wrote nothing that the others have not, so "

@@ -6,9 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql import operation as pg_operation
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import Cluster, Member, Refusal
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import PatroniError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import failover_apply
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import OperationError, Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover_patroni_apply import PatroniDriver
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_client import PatroniError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.picture import Cluster, Member
 
 GIVEN = {
     "state": "switchover",
@@ -86,14 +88,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 1
         return now[0]
 
-    monkeypatch.setattr(pg_operation.time, "monotonic", monotonic)
-    monkeypatch.setattr(pg_operation.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(failover_apply.time, "monotonic", monotonic)
+    monkeypatch.setattr(failover_apply.time, "sleep", lambda seconds: None)
 
 
 def operate(stage: Stage, check: bool = False, **changes: Any) -> dict[str, Any]:
-    operation = pg_operation.Operation({**GIVEN, **changes}, check)
-    operation.observer = stage  # type: ignore[assignment]
-    return operation.run()
+    driver = PatroniDriver({**GIVEN, **changes})
+    driver.look, driver.client = stage.look, stage.client  # type: ignore[method-assign]
+    return failover_apply.Operation({**GIVEN, **changes}, check, driver).run()
 
 
 def test_switchover():
@@ -172,7 +174,7 @@ def test_patronis_refusal_is_passed_on():
 
 @pytest.mark.usefixtures("clock")
 def test_a_candidate_that_never_leads():
-    with pytest.raises(Refusal, match="db2 does not lead after 5 s. Seen: db1: replica, stopping; db2: replica, running") as caught:
+    with pytest.raises(OperationError, match="db2 does not lead after 5 s. Seen: db1: replica, stopping; db2: replica, running") as caught:
         operate(Stage(BEFORE, BETWEEN))
     assert caught.value.reason == "not_promoted"
 
@@ -243,13 +245,13 @@ PROBE = {"probe": {"user": "monitor", "password": "x"}, "drained": {"addresses":
 
 
 def test_outage_is_reported(monkeypatch):
-    monkeypatch.setattr(pg_operation, "Probe", SpyProbe)
+    monkeypatch.setattr(failover_apply, "Probe", SpyProbe)
     assert operate(Stage(BEFORE, AFTER), **PROBE)["message"] == "db2 leads on timeline 2; no write succeeded for 1.2 s"
 
 
 def test_clients_that_do_not_let_go_stop_it(monkeypatch):
     monkeypatch.setattr(SpyProbe, "sessions", "shop@shop from 10.0.0.1, active for 40 s")
-    monkeypatch.setattr(pg_operation, "Probe", SpyProbe)
+    monkeypatch.setattr(failover_apply, "Probe", SpyProbe)
     stage = Stage(BEFORE)
     with pytest.raises(
         Refusal, match=r"After 0\.2 s there are still sessions .*: shop@shop from 10\.0\.0\.1, active for 40 s\. Nothing was switched"

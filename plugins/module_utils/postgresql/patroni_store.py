@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A PostgreSQL cluster as it is now: every member asked through Patroni, and etcd asked what it holds about them."""
+"""What etcd holds about a cluster under Patroni, and the lock there against a second operation."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.etcd.client import PATIENCE, ask_any
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import Cluster, stored_state, view
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import Client, PatroniError
+from ansible_collections.uptier.platform.plugins.module_utils.etcd.client import ask_any
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Busy
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.picture import stored_state
 
-HISTORY = 5  # reports of the leader that tell how fast its log grows
+HISTORY = 5  # earlier reports of the leader that tell how fast its log grows
 LOCK_SECONDS = 30
 
 
-class Busy(Exception):
-    """Somebody else works on the cluster."""
-
-
-class Etcd:
+class Store:
     """The keys of one cluster in etcd, through the first endpoint that answers."""
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
@@ -35,7 +30,7 @@ class Etcd:
         return ask_any(self.parameters, self.parameters["etcd"], f"/v3/{path}", body)
 
     def read(self) -> dict[str, Any]:
-        """Return what `Cluster` needs. Without a quorum, one member's last state."""
+        """Return what `picture.Cluster` takes. Without a quorum, one member's last state."""
         query = {"key": _b64(self.prefix), "range_end": _b64(self.prefix[:-1] + "0")}
         seen = ""
         try:
@@ -112,45 +107,6 @@ class Etcd:
                 return  # it ends by itself
 
         return release
-
-
-class Observer:
-    """Looks at all members and at etcd at once."""
-
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self.parameters = parameters
-        self.etcd = Etcd(parameters)
-        self.urls = {member["name"]: member["url"] for member in parameters["members"]}
-
-    def client(self, name: str) -> Client:
-        return Client({**self.parameters, "url": self.urls[name]})
-
-    def look(self) -> Cluster:
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            stored = pool.submit(self.etcd.read)
-            return view(self.parameters["scope"], ask_all(self.parameters, self.urls), stored.result())
-
-
-def ask_all(parameters: Mapping[str, Any], urls: Mapping[str, str]) -> dict[str, Mapping[str, Any] | str]:
-    """Return what each member says of itself, or why it says nothing; all are asked at once."""
-
-    def ask(url: str) -> Mapping[str, Any] | str:
-        try:
-            answer = Client({**parameters, "url": url}).call("/patroni", timeout=PATIENCE)
-        except PatroniError as error:
-            return _short(str(error))
-        return answer if isinstance(answer, Mapping) else f"answered {str(answer)[:100]!r} instead of its state"
-
-    with ThreadPoolExecutor(max_workers=max(1, len(urls))) as pool:
-        return dict(zip(urls, pool.map(ask, urls.values()), strict=True))
-
-
-def _short(text: str) -> str:
-    """What is wrong, without the address that stands beside it already."""
-    for known in ("Connection refused", "timed out", "No route to host", "Network is unreachable", "certificate verify failed"):
-        if known.lower() in text.lower():
-            return known
-    return text
 
 
 def _b64(text: str) -> str:

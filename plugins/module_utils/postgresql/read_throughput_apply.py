@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import time
@@ -12,16 +11,15 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.probe import newest_psql
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.psql import Psql
 
 READ = "SELECT coalesce(host(inet_server_addr()), 'local') FROM pg_class WHERE oid = 1259;"
+CONNECT_SECONDS = 5  # a pooler may keep its clients waiting
 
 
 def count(given: dict[str, Any], seconds: float) -> tuple[Counter[str], float, str]:
     """Read for so many seconds; return answers by server, the seconds that it took, and what the first unhappy client said."""
-    command = [newest_psql(), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-w"]
-    command += ["-h", given["host"], "-p", str(given["port"]), "-U", given["user"], "-d", given["database"]]
-    environment = {**os.environ, "PGPASSWORD": given["password"], "PGCONNECT_TIMEOUT": "5", "PGAPPNAME": "pg_read_throughput"}
+    psql = Psql([(given["host"], given["port"])], given, name="pg_read_throughput", connect_seconds=CONNECT_SECONDS)
     answers: Counter[str] = Counter()
     problem = ""
     with ExitStack() as stack:
@@ -34,7 +32,7 @@ def count(given: dict[str, Any], seconds: float) -> tuple[Counter[str], float, s
             source = subprocess.Popen(["yes", READ], stdout=subprocess.PIPE)  # pylint: disable=ansible-bad-function
             stack.callback(source.kill)
             client = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                command, stdin=source.stdout, stdout=out, stderr=err, env=environment, cwd="/"
+                psql.command, stdin=source.stdout, stdout=out, stderr=err, env=psql.environment, cwd="/"
             )
             stack.callback(client.kill)
             clients.append((source, client, out, err))

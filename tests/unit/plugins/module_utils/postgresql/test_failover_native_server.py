@@ -26,11 +26,10 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql import native as pg_native
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql import native_operation
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.cluster import Busy
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import Refusal
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.native_operation import NativeOperation
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import failover_native_apply
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Busy, Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover_apply import Operation
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover_native_apply import NativeDriver
 from ansible_collections.uptier.platform.plugins.modules import pg_failover
 
 PROGRAMS = [
@@ -135,7 +134,8 @@ class Pair:
 
     def run(self, check: bool = False, **changes: Any) -> dict[str, Any]:
         """What the module does, without what Ansible does around it."""
-        operation = NativeOperation(self.given(**changes), check)
+        given = self.given(**changes)
+        operation = Operation(given, check, NativeDriver(given))
         try:
             if not check:
                 operation.lock()
@@ -360,7 +360,7 @@ def test_a_fencing_command_that_hangs_is_ended_and_promotes_nothing(pair: Pair) 
 
 
 def test_a_fencing_command_that_lies_promotes_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native_operation, "LEAVING", 2.0)
+    monkeypatch.setattr(failover_native_apply, "FALLS_SILENT_SECONDS", 2.0)
     reason, message = pair.refusal(fencing=fencing("true"))
     assert reason == "not_fenced"
     assert message.startswith("true ended with 0, but db1 takes writes (timeline 1). Nothing was promoted: two servers would take writes.")
@@ -369,7 +369,7 @@ def test_a_fencing_command_that_lies_promotes_nothing(pair: Pair, monkeypatch: p
 
 def test_a_primary_that_comes_back_promotes_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor starts it again, half a second after it was stopped."""
-    monkeypatch.setattr(native_operation, "LEAVING", 2.0)
+    monkeypatch.setattr(failover_native_apply, "FALLS_SILENT_SECONDS", 2.0)
     command = " ".join([*AS_USER, f"{pair.programs}/pg_ctl -D {pair.folder}/db1 -l /dev/null"])
     reason, message = pair.refusal(fencing=fencing("sh", "-c", f"{command} -w stop; (sleep 0.5; {command} start) >/dev/null 2>&1 &"))
     assert reason == "not_fenced"
@@ -504,7 +504,7 @@ def test_a_primary_that_does_not_answer_us_but_its_standby_is_alive(pair: Pair) 
     given = pair.given(state="failover", fencing=FENCED, allow_data_loss=True, timeout=2)
     given["members"][0]["port"] = free_ports(1)[0]
     with Writer(pair), pytest.raises(Refusal, match="db2 hears nothing from db1 for 10 s. db1 may well take writes") as caught:
-        NativeOperation(given, False).run()
+        Operation(given, False, NativeDriver(given)).run()
     assert (caught.value.reason, pair.recovering("db2")) == ("leader_unsure", True)
 
 
@@ -512,7 +512,7 @@ def test_a_primary_that_turns_us_away_is_alive(pair: Pair) -> None:
     hba = pair.folder / "db1" / "pg_hba.conf"
     hba.write_text("local all all trust\n", encoding="ascii")
     pair.ask("db1", "SELECT pg_reload_conf()")
-    until(lambda: pg_native.server("db1", *NativeOperation(pair.given(), True).observer.clients["db1"].ask("SELECT 1")).error)
+    until(lambda: NativeDriver(pair.given()).clients["db1"].ask("SELECT 1")[1])
     reason, message = pair.refusal(state="failover", fencing=FENCED, allow_data_loss=True)
     assert reason == "leader_unsure"
     assert "db1 runs but cannot be looked at: FATAL:  no pg_hba.conf entry for host" in message
