@@ -72,7 +72,7 @@ def converge(demo: Demo) -> dict[str, float]:
     status = subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode
     if status != 0:
         raise Problem(
-            f"the playbook ended with status {status}; what failed stands above.\n"
+            f"the playbook ended with status {status}; see above for what failed.\n"
             f"The hosts are still there: look with `docker exec -it {demo.lab}-<host> bash`, and run `make demo` again to continue."
         )
     layers: dict[str, float] = json.loads(report.read_text(encoding="utf-8"))["layers"]

@@ -93,7 +93,7 @@ MEANINGS = {
     "replicas": "Number of replicas of each master.",
     "reserved": "Connections that are kept from the pools.",
     "routes": "Routes as P(uptier.platform.app_routes#filter) returns them.",
-    "runbooks": "Address below which runbooks are found; it stands in every alert.",
+    "runbooks": "Address below which runbooks are found; it is in every alert.",
     "settings": "What differs from the defaults, by site.",
     "share": "Part of the memory that all services may take together.",
     "sites": "Sites as P(uptier.platform.gateway_sites#filter) returns them.",
@@ -217,7 +217,7 @@ def main() -> int:
     old = stale()
     if parser.parse_args().check:
         for path in sorted(old):
-            print(f"{path.relative_to(ROOT)} is old: run scripts/document_filters.py", file=sys.stderr)
+            print(f"{path.relative_to(ROOT)} is out of date: run scripts/document_filters.py", file=sys.stderr)
         return int(bool(old))
     for path, text in old.items():
         if text is None:

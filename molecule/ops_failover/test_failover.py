@@ -131,7 +131,7 @@ def test_switchover_waits_for_no_endless_transaction(platform: Platform) -> None
     run = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
     session.kill()
     assert run.status != 0
-    assert "there are still sessions of the hosts that were to hold: sample@sample" in " ".join(run.output.split()), run.output[-3000:]
+    assert "there are still sessions from the hosts that should hold their clients: sample@sample" in " ".join(run.output.split()), run.output[-3000:]
     assert platform.leader() == leader
     assert paused(platform, "app1") == paused(platform, "app2") == []
     open_ones = "select count(*) from pg_stat_activity where query like '%pg_sleep(25)%' and pid <> pg_backend_pid()"
@@ -289,7 +289,7 @@ def test_quorum_lost_the_leader_goes_on(platform: Platform) -> None:
     print(f"measured: quorum of etcd lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
     assert run.status != 0
     assert "etcd has no quorum" in " ".join(run.output.split()), run.output[-3000:]
-    assert f"{leader} goes on leading" in " ".join(run.output.split())
+    assert f"{leader} keeps leading" in " ".join(run.output.split())
     judge("quorum of etcd lost", [seen["gap_seconds"]], 3)
     assert seen["errors"] == {}
     assert missing_rows(platform, seen["acknowledged"]) == []

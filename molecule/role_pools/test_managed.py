@@ -145,7 +145,7 @@ def test_a_password_that_was_changed_there_is_put_right(lab):
         ("app13", {"postgresql_managed_password": "not-the-one-0123456789"}, "does not accept the password of admin"),
         ("app12", {"postgresql_managed_user": "helper"}, "lacks CREATEDB. Have an administrator there run: ALTER ROLE helper CREATEDB."),
         ("app13", {"postgresql_managed_port": 5433}, "db.provider.test:5433 offers no TLS; no password was sent."),
-        ("app13", {"postgresql_managed_pooled_connections": 500}, "accepts 97 connections, and 510 may be wanted."),
+        ("app13", {"postgresql_managed_pooled_connections": 500}, "accepts 97 connections, and up to 510 may be needed."),
     ],
 )
 def test_what_is_refused_says_why(lab, name, variables, words):

@@ -31,17 +31,17 @@ class ActionModule(ActionBase):
             source, content = item.pop("src", None), item.pop("content", None)
             extra = item.pop("vars", None) or {}
             if source and content is not None:
-                raise AnsibleActionFail(f"{where}: src and content exclude each other; give one.")
+                raise AnsibleActionFail(f"{where}: src and content are mutually exclusive; give one.")
             if source:
                 contents[where] = self._render(source, where, variables, extra)
             elif content is not None:
                 if isinstance(content, (dict, list)):
-                    raise AnsibleActionFail(f"{where}: content is no text. Add a filter, as to_nice_json or to_nice_yaml.")
+                    raise AnsibleActionFail(f"{where}: content is not text. Add a filter, as to_nice_json or to_nice_yaml.")
                 contents[where] = str(content)
             elif item.get("state", "file") == "file":
                 raise AnsibleActionFail(f"{where}: a file needs src (a template) or content.")
             if where in {done.get("dest") for done in files}:
-                raise AnsibleActionFail(f"{where}: named twice in files; name each path once.")
+                raise AnsibleActionFail(f"{where}: listed twice in files; list each path once.")
             files.append(item)
         arguments["files"] = files
         packed = zlib.compress(json.dumps(contents).encode(), 6)

@@ -81,7 +81,7 @@ class ActionModule(ActionBase):
                 if key.exists() != certificate.exists() and certificate.exists():
                     raise certificates.CertificateError(
                         "authority_incomplete",
-                        f"{folder} holds ca.crt without ca.key. Restore ca.key from a backup; to start over with a new authority, move ca.crt away.",
+                        f"{folder} contains ca.crt but no ca.key. Restore ca.key from a backup; to start over with a new authority, move ca.crt away.",
                     )
                 if not certificate.exists():
                     texts = certificates.create_authority(parameters["authority_name"], parameters["authority_lifetime_days"], now)

@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
         if not host.installed:
             seen = (answer.get("stderr") or answer["stdout"]).strip() or "nothing"
             raise AnsibleActionFail(
-                f"dpkg-query named no installed package, it said: {seen}. Is this a Debian host, and are we root on it?"
+                f"dpkg-query listed no installed package; it said: {seen}. Is this a Debian host, and are we root on it?"
             )
         missing = packages.missing(options["name"], host)
         result.update(changed=bool(missing), missing=missing)

@@ -79,7 +79,7 @@ class ActionModule(HostCertificate):
     def _provided(self, site: dict[str, Any], now: datetime.datetime) -> tuple[str, str]:
         if not site["certificate"] or not site["key"]:
             raise certificates.CertificateError(
-                "certificate_missing", f"{site['name']}: provider is provided, but certificate and key do not both name a file."
+                "certificate_missing", f"{site['name']}: provider is provided: certificate and key must both name a file."
             )
         # The loader decrypts, so the key may be kept under ansible-vault.
         chain, key = (str(self._loader.get_text_file_contents(self._find_needle("files", site[name]))) for name in ("certificate", "key"))

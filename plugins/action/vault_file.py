@@ -98,8 +98,8 @@ class ActionModule(ActionBase):
             ) from error
         except yaml.YAMLError as error:
             raise AnsibleActionFail(
-                f"{path} is no plain YAML (values encrypted one by one are not supported). Encrypt the file as a whole."
+                f"{path} is not plain YAML (values encrypted one by one are not supported). Encrypt the file as a whole."
             ) from error
         if not isinstance(present, dict):
-            raise AnsibleActionFail(f"{path} holds no dictionary of variables.")
+            raise AnsibleActionFail(f"{path} contains no dictionary of variables.")
         return present, encrypted

@@ -62,7 +62,7 @@ class ActionModule(ActionBase):
         elif repository["key"].startswith("/"):
             key = Path(repository["key"])
             if not key.is_file():
-                raise AnsibleActionFail(f"{package}: the key {key} is no file on the controller.")
+                raise AnsibleActionFail(f"{package}: the key {key} is not a file on the controller.")
             repository["key_content"] = base64.b64encode(key.read_bytes()).decode()
         return {
             **arguments,
@@ -77,7 +77,7 @@ class ActionModule(ActionBase):
     def _compare(self, package: str, file: str, checksum: str) -> None:
         """Fail unless the file on the controller is the one that was meant."""
         if not Path(file).is_file():
-            raise AnsibleActionFail(f"{package}: {file or 'file, which is empty,'} is no file on the controller.")
+            raise AnsibleActionFail(f"{package}: {file or 'file, which is empty,'} is not a file on the controller.")
         with open(file, "rb") as handle:
             seen = hashlib.file_digest(handle, "sha256").hexdigest()
         if seen != checksum:

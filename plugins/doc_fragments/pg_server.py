@@ -17,7 +17,7 @@ options:
     type: dict
     suboptions:
       host:
-        description: Name of the server, as its certificate has it.
+        description: Name of the server, as in its certificate.
         type: str
         required: true
       port:

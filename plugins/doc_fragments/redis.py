@@ -40,7 +40,7 @@ options:
 options:
   nodes:
     description:
-      - Every Redis process that the cluster shall consist of, masters and replicas alike. Which of them leads is
+      - Every Redis process that the cluster consists of, masters and replicas alike. Which of them leads is
         not declared; the cluster decides that.
     type: list
     elements: dict

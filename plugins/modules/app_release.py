@@ -11,9 +11,9 @@ version_added: 0.1.0
 description:
   - Unpacks a release that the controller has built, migrates the database once, and switches the instances one by one without
     a failed request.
-  - The new release first proves itself in a spare instance beside the old ones; when it does not get healthy, no old instance
+  - The new release first proves itself in a spare instance beside the old ones; if it does not become healthy, no old instance
     has been touched and the module fails with the last lines of the log.
-  - Each instance is drained at the router, started anew, and put back when it has answered its health path twice.
+  - Each instance is drained at the router, restarted, and put back when it has answered its health path twice.
   - Every instance has a link of its own to its release, so that a crash or a reboot in the middle starts what it ran before.
     What has been done is recorded; a run that was killed is finished by the next one.
 options:
@@ -96,7 +96,7 @@ options:
     type: int
     default: 15
   healthy_timeout:
-    description: How long an instance may take to get healthy, in seconds.
+    description: How long an instance may take to become healthy, in seconds.
     type: int
     default: 60
   settle:
@@ -187,7 +187,7 @@ SERVICE = {
 
 def prepare(module: AnsibleModule, host: Host) -> dict[str, Any]:
     release, present = host.target()
-    steps = [f"made user {host.name}"] if host.user_missing() else []
+    steps = [f"created user {host.name}"] if host.user_missing() else []
     if not present:
         if not module.params["checksum"]:
             raise ReleaseError(

@@ -50,7 +50,7 @@ options:
         description: Additional variables for this template only.
         type: dict
       state:
-        description: What shall stand at the path.
+        description: What the path should be.
         type: str
         choices: [file, directory, link, absent]
         default: file
@@ -104,7 +104,7 @@ options:
     type: str
 attributes:
   check_mode:
-    description: Reports what would be written. Owners, groups and checkers that do not exist yet are no error.
+    description: Reports what would be written. Owners, groups and checkers that do not exist yet are not an error.
     support: full
   diff_mode:
     description: Shows a unified diff of each file, except of secret ones.

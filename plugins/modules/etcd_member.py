@@ -10,7 +10,7 @@ short_description: Bring a host into an etcd cluster that runs already
 version_added: 0.1.0
 description:
   - Acts on a host that has no etcd data while other members run. It announces the host to them, starts etcd there and
-    waits until the member serves. A host that was a member and lost its data is removed first and announced anew.
+    waits until the member serves. A host that was a member and lost its data is removed first and announced again.
   - Does nothing where the host has data, and nothing where nobody answers. In the latter case the cluster is still
     to be formed, by starting all members.
   - Run it with C(throttle) 1, so that one host joins after the other.

@@ -39,11 +39,11 @@ options:
     type: path
     required: true
   authority_name:
-    description: Common name of an authority that is made.
+    description: Common name of an authority that the role creates.
     type: str
     default: uptier.platform internal authority
   authority_lifetime_days:
-    description: Life of an authority that is made, in days.
+    description: Lifetime of an authority that the role creates, in days.
     type: int
     default: 3650
   payload:
@@ -77,7 +77,7 @@ changes:
   returned: always
   type: list
   elements: str
-  sample: ["certificate: less than a third of its life is left (it ends on 2027-01-31)"]
+  sample: ["certificate: less than a third of its lifetime is left (it expires on 2027-01-31)"]
 issued:
   description: Whether a new certificate was issued, or would be in check mode.
   returned: always
@@ -125,7 +125,7 @@ def look(directory: str, gid: int | None) -> dict:
                 os.path.join(directory, "host.crt"), os.path.join(directory, "host.key")
             )
         except (ssl.SSLError, OSError):
-            complaint = "it does not fit the key on the host"
+            complaint = "it does not match the key on the host"
         if complaint is None and texts["host.pem"] != texts["host.crt"] + texts["host.key"]:
             complaint = "host.pem is not host.crt and host.key"
     elif texts["host.crt"]:
@@ -198,7 +198,7 @@ def main() -> None:
         module.exit_json(changed=False, found=look(parameters["directory"], gid), parameters=parameters)
     if gid is None:
         module.fail_json(
-            msg=f"There is no group {parameters['group']} on this host. Make it before the certificate.", reason="unknown_group"
+            msg=f"There is no group {parameters['group']} on this host. Create it before the certificate.", reason="unknown_group"
         )
     try:
         write(parameters["directory"], json.loads(base64.b64decode(module.params["payload"])), gid)

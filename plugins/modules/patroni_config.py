@@ -109,7 +109,7 @@ def apply(client: Client, wanted: dict[str, Any], check_mode: bool) -> tuple[dic
             time.sleep(attempt)
             continue
         if left:
-            raise PatroniError("not_taken", f"Patroni did not take {json.dumps(left)}; see its log for why.")
+            raise PatroniError("not_taken", f"Patroni did not accept {json.dumps(left)}; see its log for why.")
         return current, difference
     return {}, {}
 

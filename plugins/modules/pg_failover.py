@@ -29,7 +29,7 @@ options:
     required: true
   leader:
     description:
-      - Member that is to lead no longer. Where it does not lead, nothing is done.
+      - Member that is the leader to be replaced. Where it does not lead, nothing is done.
       - A switchover needs this or O(candidate).
     type: str
   candidate:
@@ -58,7 +58,7 @@ options:
         type: int
         default: 5432
   scope:
-    description: Name of the cluster. Needed with O(etcd); with O(native) it only stands in messages.
+    description: Name of the cluster. Needed with O(etcd); with O(native) it is only shown in messages.
     type: str
   namespace:
     description: Patroni's key in etcd above it.
@@ -356,7 +356,7 @@ def main() -> None:
     needed = "host" if given["native"] else "url"
     lacking = [entry["name"] for entry in given["members"] if not entry[needed]]
     if lacking:
-        module.fail_json(msg=f"members: {', '.join(lacking)} without {needed}, which is how it is asked.", reason="not_addressed")
+        module.fail_json(msg=f"members: {', '.join(lacking)} without {needed}, which is needed to reach it.", reason="not_addressed")
     driver = NativeDriver(given) if given["native"] else PatroniDriver(given)
     operation = Operation(given, module.check_mode, driver)
     try:

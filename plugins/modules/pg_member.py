@@ -18,7 +18,7 @@ options:
   state:
     description:
       - V(restarted) restarts PostgreSQL, not Patroni.
-      - V(reinitialized) throws the member's data away and copies it anew from the repository or the leader.
+      - V(reinitialized) throws the member's data away and copies it again from the repository or the leader.
     type: str
     choices: [restarted, reinitialized]
     required: true

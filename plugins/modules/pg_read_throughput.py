@@ -104,7 +104,7 @@ def main() -> None:
     given = module.params
     for name in ("clients", "seconds"):
         if given[name] < 1:
-            module.fail_json(msg=f"{name} is {given[name]}; it has to be 1 at least.", reason="bad_argument")
+            module.fail_json(msg=f"{name} is {given[name]}; it must be at least 1.", reason="bad_argument")
     try:
         answers, taken, problem = count(given, 1 if module.check_mode else given["seconds"])
     except FileNotFoundError as error:

@@ -10,7 +10,7 @@ short_description: Indexes, partitions and scripts of PostgreSQL databases, whil
 version_added: 0.1.0
 description:
   - Builds indexes with C(CONCURRENTLY), outside a transaction. An invalid index that an interrupted build has left is
-    removed and built anew. An index that differs from the declared one serves until its successor is complete; then their
+    removed and rebuilt. An index that differs from the declared one serves until its successor is complete; then their
     names are exchanged and the old one is dropped.
   - On a partitioned table, where PostgreSQL refuses C(CONCURRENTLY), an empty index of the table is made first, then the
     part of each partition concurrently, which is attached; with the last part the index becomes valid. A later run
@@ -42,7 +42,7 @@ options:
         type: str
         default: public
       table: &table
-        description: Name of the table as it is stored; upper and lower case count.
+        description: Name of the table as it is stored; case-sensitive.
         type: str
         required: true
       name:
@@ -80,7 +80,7 @@ options:
         elements: str
         default: []
       state:
-        description: Whether the index shall be there.
+        description: Whether the index should exist.
         type: str
         choices: [present, absent]
         default: present
@@ -137,7 +137,7 @@ options:
         required: true
       sql:
         description:
-          - The statements. It is shown nowhere. With O(server), where the user is no superuser, the server may write them to its log.
+          - The statements. It is shown nowhere. With O(server), where the user is not a superuser, the server may write them to its log.
         type: str
         required: true
       role:
@@ -216,7 +216,7 @@ leads:
   type: bool
   sample: true
 statements:
-  description: Steps that were done, or would be in check mode. Statements of one transaction stand in one entry.
+  description: Steps that were done, or would be in check mode. Statements of one transaction are in one entry.
   returned: always, once the server was reached
   type: list
   elements: str
@@ -243,7 +243,7 @@ problems:
       description: What was seen, where, and what to do.
       returned: always
       type: str
-      sample: "index idx_a of public.a in cards: a lock was not to be had in 11 tries of 2 s."
+      sample: "index idx_a of public.a in cards: no lock after 11 attempts of 2 s each."
 reason:
   description: Machine-readable cause of a failure, that of the first problem.
   returned: on failure
@@ -341,7 +341,7 @@ def main() -> None:
     if outcome.problems:
         problems = [{"reason": reason, "text": text} for reason, text in outcome.problems]
         text = "\n".join(entry["text"] for entry in problems)
-        module.fail_json(msg=f"Not everything could be brought about: {text}", reason=problems[0]["reason"], problems=problems, **result)
+        module.fail_json(msg=f"Some changes failed: {text}", reason=problems[0]["reason"], problems=problems, **result)
     module.exit_json(leads=True, **result)
 
 

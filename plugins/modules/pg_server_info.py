@@ -22,7 +22,7 @@ options:
     required: true
     suboptions:
       host:
-        description: Name of the server, as its certificate has it.
+        description: Name of the server, as in its certificate.
         type: str
         required: true
       port:

@@ -167,8 +167,8 @@ def arm(module: AnsibleModule) -> None:
     late = time.time() + MARGIN - module.params["at"]
     if late > 0:
         module.fail_json(
-            msg=f"The moment of the pause is {late:.1f} s too early to be kept on this host. Nothing was paused. Run it again, with a "
-            "longer lead (pg_switchover_lead_seconds), and see that the hosts' clocks agree.",
+            msg=f"This host got the order {late:.1f} s too late for the agreed pause. Nothing was paused. Run it again, with a "
+            "longer lead (pg_switchover_lead_seconds), and check that the hosts' clocks agree.",
             reason="too_late",
         )
     REQUEST.parent.mkdir(parents=True, exist_ok=True)

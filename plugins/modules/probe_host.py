@@ -52,7 +52,7 @@ unpacked:
   elements: str
   sample: [shop/1.4.0]
 problems:
-  description: What stands in the way, as it was seen and how to put it right.
+  description: What prevents it, as it was seen, and how to fix it.
   returned: always
   type: list
   elements: dict

@@ -108,7 +108,7 @@ def build(module: AnsibleModule, target: str) -> None:
     shutil.rmtree(target, ignore_errors=True)
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
     hint = "Install python3-venv on the host."
-    run(module, "venv_failed", f"Making the environment {target}", [parameters["python"], "-m", "venv", target], hint)
+    run(module, "venv_failed", f"Creating the environment {target}", [parameters["python"], "-m", "venv", target], hint)
     listing = os.path.join(target, "requirements.txt")
     with open(listing, "w", encoding="utf-8") as handle:
         handle.write(parameters["pinned"])

@@ -13,7 +13,7 @@ description:
     waits until all nodes agree, all slots are served and every replica follows its master.
   - Who leads is not declared. After a failover the roles are swapped and the module reports no change.
   - A replica is never put on its master's host, and into another zone than its master where there is a choice.
-  - Continues a forming that was cut short at any step. Replaces a node that came back empty (a host that was installed anew).
+  - Continues a formation that was interrupted at any step. Replaces a node that came back empty (a host that was reinstalled).
   - Never forms over nodes that hold keys outside of this cluster's slots or that belong to another cluster.
   - Does not move slots that hold keys, so it refuses to change the number of masters of a cluster that is complete.
   - Run it once for a cluster, from any host that reaches all nodes. A host that is down is no error as long as the

@@ -10,7 +10,7 @@ short_description: Make the running Redis processes of a host take over their fi
 version_added: 0.1.0
 description:
   - Compares what each process runs with to its configuration file and applies what Redis can take over while it runs.
-  - Users are replaced one by one with ACL SETUSER, because ACL LOAD of Redis 7.0 cuts every connection. Certificates are read anew.
+  - Users are replaced one by one with ACL SETUSER, because ACL LOAD of Redis 7.0 cuts every connection. Certificates are reread.
   - What Redis reads only at its start needs a restart. With O(restart=replicas) replicas are restarted, with
     O(restart=all) masters too, each after C(CLUSTER FAILOVER) to one of its replicas. It takes its slots back
     when it is in sync again, so that the masters stay spread over the hosts.

@@ -68,11 +68,11 @@ options:
     description: Directory on the controller with C(ca.key) and C(ca.crt), as in M(uptier.platform.host_certificate).
     type: path
   authority_name:
-    description: Common name of an authority that is made.
+    description: Common name of an authority that the role creates.
     type: str
     default: uptier.platform internal authority
   authority_lifetime_days:
-    description: Life of an authority that is made, in days.
+    description: Lifetime of an authority that the role creates, in days.
     type: int
     default: 3650
   payload:
@@ -152,7 +152,7 @@ def load(module: AnsibleModule) -> None:
             known = module.run_command(["systemctl", "cat", service])[0] == 0
             if known:
                 module.fail_json(
-                    msg=f"{service} could not load the certificates of {', '.join(waiting)} and serves those before: {(err or out).strip()}",
+                    msg=f"{service} could not load the certificates of {', '.join(waiting)} and still serves the previous ones: {(err or out).strip()}",
                     reason="reload_failed",
                 )
         store.clear()
@@ -187,9 +187,9 @@ def main() -> None:
         try:
             store.install(directory, site, pair["chain"], pair["key"], pair["source"])
         except ValueError as error:
-            module.fail_json(msg=f"{error}. Its pair is as before.", reason="key_mismatch")
+            module.fail_json(msg=f"{error}. Its pair is unchanged.", reason="key_mismatch")
         except OSError as error:
-            module.fail_json(msg=f"{site}: {error.filename or directory}: {error.strerror}. Its pair is as before.", reason="write_failed")
+            module.fail_json(msg=f"{site}: {error.filename or directory}: {error.strerror}. Its pair is unchanged.", reason="write_failed")
     module.exit_json(changed=True, pending=store.pending())
 
 

@@ -25,7 +25,7 @@ options:
         type: str
         required: true
       state:
-        description: What the unit shall do.
+        description: What the unit should do.
         type: str
         choices: [started, stopped]
         default: started
@@ -189,7 +189,7 @@ def main() -> None:
     todo = plan(units, look(module, [unit.name for unit in units]), module.params["pending"])
     if todo.missing and not module.check_mode:
         names = ", ".join(todo.missing)
-        module.fail_json(msg=f"No such unit on this host: {names}. Install the package that brings it first.", reason="unit_missing")
+        module.fail_json(msg=f"No such unit on this host: {names}. Install the package that provides it first.", reason="unit_missing")
     started = todo.units("start", "restart", "reload-or-restart")
     steps = [f"{verb} {name}" for verb, name in todo.steps] + [f"start {name}" for name in todo.missing]
     if not module.check_mode:

@@ -29,7 +29,7 @@ def fill(text: str, thresholds: Mapping[str, Any], where: str) -> str:
             raise AlertError(f"{where}: no threshold {name!r}; there are {', '.join(sorted(thresholds))}.")
         number = thresholds[name]
         if isinstance(number, bool) or not isinstance(number, (int, float)):
-            raise AlertError(f"prometheus_thresholds.{name} is {number!r}; it has to be a number.")
+            raise AlertError(f"prometheus_thresholds.{name} is {number!r}; it must be a number.")
         return str(number)
 
     return THRESHOLD.sub(value, text)

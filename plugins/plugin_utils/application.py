@@ -384,7 +384,7 @@ def pools(applications: Iterable[Application], hosts: int, budget: int) -> list[
     if share < 2:
         raise ApplicationError(
             f"{budget} connections are too few for {len(names)} databases on {hosts} hosts, each with a read-write and a "
-            f"read-only pool: {2 * hosts * len(names)} is the least. Raise pgbouncer_connection_budget."
+            f"read-only pool: at least {2 * hosts * len(names)} are needed. Raise pgbouncer_connection_budget."
         )
     write = max(1, share * 3 // 5)
     found = []
@@ -408,7 +408,7 @@ def units(applications: Iterable[Application], memory_mb: int, share: float) -> 
     if open_slots and each < MEMORY_FLOOR_MB:
         raise ApplicationError(
             f"{int(memory_mb * share)} MiB (share {share} of {memory_mb}) leave {each} MiB for each of {open_slots} processes; "
-            f"{MEMORY_FLOOR_MB} is the least. Lower instances, or raise app_memory_share."
+            f"at least {MEMORY_FLOOR_MB} are needed. Lower instances, or raise app_memory_share."
         )
     return [{**service, "memory_mb": service["memory_mb"] or each} for service in found]
 

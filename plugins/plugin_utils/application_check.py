@@ -45,13 +45,13 @@ SUFFIXES = ("", ".js", ".mjs", ".cjs", ".json", "/")
 def problems(given: Any, variable: str = VARIABLE) -> list[Problem]:
     """Return all that is wrong with the applications, whatever was written there."""
     if not isinstance(given, (list, tuple)):
-        return [Problem(variable, f"is {shown(given)}, which is no list", "Write one entry for each application, each with a dash.")]
+        return [Problem(variable, f"is {shown(given)}, which is not a list", "Write one entry for each application, each with a dash.")]
     found: list[Problem] = []
     readable: list[tuple[str, Mapping[str, Any]]] = []
     for number, entry in enumerate(given):
         where = f"{variable}[{number}]"
         if not isinstance(entry, Mapping):
-            found.append(Problem(where, f"is {shown(entry)}, which is no dictionary", "Write its keys below the dash, name first."))
+            found.append(Problem(where, f"is {shown(entry)}, which is not a dictionary", "Write its keys below the dash, name first."))
             continue
         where += f" {entry['name']}" if isinstance(entry.get("name"), str) and entry["name"] else ""
         readable.append((where, entry))
@@ -78,7 +78,7 @@ def shown(value: Any) -> str:
 
 
 def _keys(where: str, given: Mapping[str, Any], fields: Mapping[str, model.Field]) -> tuple[list[Problem], set[str]]:
-    """Return what is wrong with names and types of keys, and the keys that cannot be looked at any further."""
+    """Return what is wrong with names and types of keys, and the keys that cannot be inspected any further."""
     found, unusable = [], set()
     for key in given:
         if key not in fields:
@@ -108,7 +108,7 @@ def _mistyped(key: str, kind: str, value: Any) -> tuple[str, str]:
         seen = f"is the number {value}: YAML reads 1.10 as 1.1"
         return seen, f'Quote it, with all its digits: version: "{value}".'
     if kind == "str":
-        return f"is {shown(value)}, which is no text", f'Quote it: {key}: "...".'
+        return f"is {shown(value)}, which is not text", f'Quote it: {key}: "...".'
     fix = {
         "int": f"Write digits alone, for example {key}: 2.",
         "bool": f"Write {key}: true or {key}: false.",
@@ -123,7 +123,7 @@ def _environment(where: str, given: Any) -> list[Problem]:
     for key, value in given.items() if isinstance(given, Mapping) else ():
         place = f"{where} env.{key}"
         if not VARIABLE_NAME.fullmatch(str(key)):
-            found.append(Problem(place, "is no name for an environment variable", "Use letters, digits and _, no digit first."))
+            found.append(Problem(place, "is not a name for an environment variable", "Use letters, digits and _, no digit first."))
         if isinstance(value, (Mapping, list, tuple)):
             found.append(Problem(place, f"is {shown(value)}, and a variable holds one text", "Write it as one text; | to_json makes one."))
         elif isinstance(value, str) and re.search(r"[\x00-\x08\x0b-\x1f\x7f]", value):
@@ -155,7 +155,7 @@ def _application(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     for number, service in enumerate(model._list(entry.get("services") or ())):
         place = f"{where}, services[{number}]"
         if not isinstance(service, Mapping):
-            yield Problem(place, f"is {shown(service)}, which is no dictionary", "Write its keys below the dash, name first.")
+            yield Problem(place, f"is {shown(service)}, which is not a dictionary", "Write its keys below the dash, name first.")
             continue
         name = service.get("name")
         yield from _service(f"{where}, service {name}" if isinstance(name, str) and name else place, service)
@@ -180,7 +180,7 @@ def _domains(where: str, given: Any) -> Iterator[Problem]:
         try:
             domains.normal(domain) if isinstance(domain, str) else domains.normal("")
         except domains.DomainError as error:
-            seen = str(error) if isinstance(domain, str) else f"is {shown(domain)}, which is no domain"
+            seen = str(error) if isinstance(domain, str) else f"is {shown(domain)}, which is not a domain name"
             yield Problem(f"{where}: domains", seen, error.fix)
 
 
@@ -269,7 +269,7 @@ def _numbers(where: str, value: Any, routed: bool) -> Iterator[Problem]:
         return
     last = port + max(1, count or 1) - (0 if routed else 1)
     if not UNPRIVILEGED <= port <= LAST:
-        yield Problem(f"{where}: port", f"is {port}", f"Use {UNPRIVILEGED} to {LAST}; users come to 443, at the gateway.")
+        yield Problem(f"{where}: port", f"is {port}", f"Use {UNPRIVILEGED} to {LAST}; users reach 443, at the gateway.")
     elif last > LAST:
         spare = ", the last of them for a release" if routed else ""
         seen = f"is {port}, and its instances take the ports up to {last}{spare}"
@@ -361,7 +361,7 @@ def release_problems(given: Any, archives: Mapping[str, Sequence[str] | str | No
             )
             found.append(Problem(f"{where}: release", f"is {release}, and there is no such file on the controller", fix))
         elif isinstance(inside, str):
-            found.append(Problem(f"{where}: release", f"is {release}, which is no tar archive ({inside})", "Build it anew."))
+            found.append(Problem(f"{where}: release", f"is {release}, which is not a tar archive ({inside})", "Build it again."))
         else:
             found += _content(where, application, set(inside))
     return found
@@ -395,7 +395,7 @@ def secret_environment_problems(given: Any, secret: Any, variable: str = "app_se
     if not secret:
         return []
     if not isinstance(secret, Mapping):
-        return [Problem(f"variable {variable}", "is no dictionary", "Write it as {APPLICATION: {NAME: value}}.")]
+        return [Problem(f"variable {variable}", "is not a dictionary", "Write it as {APPLICATION: {NAME: value}}.")]
     names = [application["name"] for application in model.completed(given)]
     found = []
     for name, values in secret.items():
@@ -403,7 +403,7 @@ def secret_environment_problems(given: Any, secret: Any, variable: str = "app_se
             fix = f"{nearest(str(name), names)}The applications are {listed(names) or 'none'}."
             found.append(Problem(f"variable {variable}.{name}", "belongs to no application", fix))
         if not isinstance(values, Mapping):
-            found.append(Problem(f"variable {variable}.{name}", "is no dictionary of variables", "Write it as {NAME: value}."))
+            found.append(Problem(f"variable {variable}.{name}", "is not a dictionary of variables", "Write it as {NAME: value}."))
             continue
         found += _environment(f"variable {variable}.{name}:", values)
     return found

@@ -108,7 +108,9 @@ def read_authority(key_text: str, trust: str, where: str) -> Authority:
             "authority_unreadable", f"{where}: the authority cannot be read ({error}). Restore ca.key and ca.crt from a backup."
         ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise CertificateError("authority_unreadable", f"{where}/ca.key is no elliptic curve key. Provide an ECDSA key (P-256 or P-384).")
+        raise CertificateError(
+            "authority_unreadable", f"{where}/ca.key is not an elliptic curve key. Provide an ECDSA key (P-256 or P-384)."
+        )
     wanted = public_bytes(key.public_key())
     for certificate in certificates:
         if public_bytes(certificate.public_key()) == wanted:
@@ -173,7 +175,7 @@ def defects(text: str | None, names: Sequence[str], authority: Authority | None,
     if left < datetime.timedelta(0):
         found.append(f"it expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
     elif left * 3 <= life:
-        found.append(f"less than a third of its life is left (it ends on {certificate.not_valid_after_utc:%Y-%m-%d})")
+        found.append(f"less than a third of its lifetime is left (it expires on {certificate.not_valid_after_utc:%Y-%m-%d})")
     return found
 
 

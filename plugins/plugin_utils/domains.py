@@ -46,7 +46,7 @@ def normal(text: str) -> str:
         base = ""
     if not base or len(base) > LONGEST or not all(LABEL.fullmatch(label) for label in base.split(".")):
         fix = "Write letters, digits, - and dots, for example shop.example.org, or *.example.org for all names below it."
-        raise DomainError(f"is {text!r}, which is no domain", fix)
+        raise DomainError(f"is {text!r}, which is not a domain name", fix)
     return f"*.{base}" if wildcard else base
 
 

@@ -31,7 +31,7 @@ def network(value: str, where: str) -> Network:
     try:
         return ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise FirewallError(f"{where}: {value!r} is no IP address and no network. Write 192.0.2.7 or 192.0.2.0/24.") from None
+        raise FirewallError(f"{where}: {value!r} is neither an IP address nor a network. Write 192.0.2.7 or 192.0.2.0/24.") from None
 
 
 def is_network(value: str) -> bool:
@@ -56,7 +56,7 @@ def complaints(flow: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> 
             continue
         there = ", ".join([*accepted, *sorted(set(groups) - {ALL, "ungrouped"}), *(["an address or a network"] if side == "from" else [])])
         if value not in groups:
-            found.append((f"goes {side} {value!r}, which is no group of the inventory", f"Use one of {there}."))
+            found.append((f"goes {side} {value!r}, which is not a group of the inventory", f"Use one of {there}."))
         elif not groups[value]:
             found.append(
                 (f"goes {side} {value}, a group without hosts, so nothing would match it", "Put hosts into the group, or remove the flow.")

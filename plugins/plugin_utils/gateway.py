@@ -126,7 +126,7 @@ def _locations(site: Mapping[str, Any]) -> list[dict[str, Any]]:
     for location in site["locations"]:
         path = str(location["path"])
         if path in found:
-            raise GatewayError(f"Site {site['name']}: the location {path} stands there twice; keep one.")
+            raise GatewayError(f"Site {site['name']}: the location {path} is defined twice; keep one.")
         found[path] = {**LOCATION, **inherited, **_given(location), "path": path}
     for path in site["auth_paths"]:
         limits = [*(limit for limit in site["rate_limits"] if limit != "auth"), "auth"]

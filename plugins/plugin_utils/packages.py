@@ -30,7 +30,7 @@ def split(wanted: str) -> tuple[str, str]:
     """
     name, equals, version = wanted.partition("=")
     if not NAME.fullmatch(name) or (equals and not version):
-        raise ValueError(f"{wanted!r} is no package: expected a Debian package name, or name=version.")
+        raise ValueError(f"{wanted!r} is not a package: expected a Debian package name, or name=version.")
     return name, version
 
 

@@ -113,7 +113,7 @@ class Numbers:
         value = self.variables(host).get(port.variable, port.port)
         number = valid(value)
         if number is None:
-            raise PortError(f"{port.variable} is {value!r} on {host}, which is no port. Use a number from 1 to {LAST}.")
+            raise PortError(f"{port.variable} is {value!r} on {host}, which is not a port. Use a number from 1 to {LAST}.")
         return number
 
     def all_on(self, host: str, name: str) -> list[int]:

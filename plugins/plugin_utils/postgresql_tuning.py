@@ -115,7 +115,7 @@ def postgresql_settings(
     if each_kb < LEAST_WORK_KB:
         raise TuningError(
             f"{connections} connections do not fit into {memory} MiB: {max(0, int(each_kb))} kB of work_mem would be left for each, "
-            f"{LEAST_WORK_KB} kB are the least. Lower postgresql_max_connections or raise postgresql_memory_share."
+            f"at least {LEAST_WORK_KB} kB are needed. Lower postgresql_max_connections or raise postgresql_memory_share."
         )
     work_kb = int(min(max(each_kb / 2, min(each_kb, USUAL_WORK_KB)), kind.work_mb * 1024))
     part, least, most = kind.gather

@@ -52,7 +52,7 @@ SHARES = {"postgresql": "postgresql", "redis": "redis", "app": "app", "prometheu
 STORES = (
     (("postgresql",), "PostgreSQL {versions} cannot replicate with each other", "postgresql"),
     (("redis",), "Redis {versions} cannot replicate with each other", "redis"),
-    (("etcd",), "etcd {versions} in one cluster is meant for the time of an upgrade only", "etcd"),
+    (("etcd",), "etcd {versions} in one cluster is meant for the duration of an upgrade only", "etcd"),
     (("backup", "postgresql"), "pgBackRest {versions} refuse each other", "pgbackrest"),
 )
 # Two of the messages of ansible-core's argument specification, to say them more plainly.
@@ -130,7 +130,7 @@ def check_tier(context: Context) -> list[Problem]:
             )
         ]
     fix = f"{nearest(context.tier, context.tiers)}Use one of {listed(context.tiers)}."
-    return [Problem("platform_tier", f"is {context.tier!r}, which is no tier", fix)]
+    return [Problem("platform_tier", f"is {context.tier!r}, which is not a tier", fix)]
 
 
 def check_groups(context: Context) -> list[Problem]:
@@ -143,7 +143,7 @@ def check_groups(context: Context) -> list[Problem]:
         problems.append(Problem(f"group {group}", f"is unknown, its hosts ({listed(context.hosts(group))}) get nothing from it", fix))
     for host in context.hosts("ungrouped"):
         fix = f"Put it into one of {listed(KNOWN_GROUPS)}, or take it out of the inventory."
-        problems.append(Problem(f"host {host}", "stands in no group, so nothing would run on it", fix))
+        problems.append(Problem(f"host {host}", "is in no group, so nothing would run on it", fix))
     return problems
 
 
@@ -199,7 +199,7 @@ def check_etcd(context: Context) -> list[Problem]:
     members = context.hosts("etcd")
     if not members or len(members) % 2:
         return []
-    seen = f"has {len(members)} members ({listed(members)}), an even number, which survives no more failures than {len(members) - 1} do"
+    seen = f"has {len(members)} members ({listed(members)}), an even number, which survives no more failures than {len(members) - 1} would"
     return [Problem("group etcd", seen, f"Make it {len(members) - 1} or {len(members) + 1}.")]
 
 
@@ -216,7 +216,7 @@ def check_addresses(context: Context) -> list[Problem]:
     for address, hosts in owners.items():
         if len(hosts) > 1:
             fix = "Give each its own platform_address (or ansible_host)."
-            problems.append(Problem(f"hosts {listed(hosts)}", f"have one address, {address}", fix))
+            problems.append(Problem(f"hosts {listed(hosts)}", f"share one address, {address}", fix))
     return problems
 
 
@@ -234,7 +234,7 @@ def check_memory(context: Context) -> list[Problem]:
         if total > 1.0001:
             parts = listed(f"{key} {share:.2f}" for key, share in shares.items())
             fix = "Lower some of them in host_vars or group_vars, or move a component to another host."
-            problems.append(Problem(f"host {host}", f"is to give {total:.0%} of its memory away ({parts})", fix))
+            problems.append(Problem(f"host {host}", f"allocates {total:.0%} of its memory ({parts})", fix))
     return problems
 
 
@@ -329,7 +329,7 @@ def check_managed(context: Context) -> list[Problem]:
             seen = f"has {'a host' if len(hosts) == 1 else 'hosts'} ({listed(hosts)}) while {name} is set, {why}"
             problems.append(Problem(f"group {group}", seen, f"Take the hosts out of the group, or remove {name}."))
     for key, what in (
-        ("host", "Set it to the name of the provider's server, as its certificate has it."),
+        ("host", "Set it to the name of the provider's server, as in its certificate."),
         ("admin_user", "Set it to the user with CREATEROLE and CREATEDB that the provider gave you."),
     ):
         if not given.get(key):
@@ -339,23 +339,25 @@ def check_managed(context: Context) -> list[Problem]:
         if re.search(r"[/@:\s]", text):
             # It may hold the password, so it is not shown.
             fix = "Give the name of the host alone; port, user and database have keys of their own, the password is in the vault file."
-            problems.append(Problem(f"variable {name}.{key}", "is no name of a host but a URL or a line of settings", fix))
+            problems.append(Problem(f"variable {name}.{key}", "is a URL or a connection string, not the name of a host", fix))
     for key in ("port", "replica_port"):
         port = given.get(key)
         if isinstance(port, int) and not 1 <= port <= 65535:
             problems.append(
-                Problem(f"variable {name}.{key}", f"is {port}, which is no port", f"Correct it; {default('postgresql')} is the usual one.")
+                Problem(
+                    f"variable {name}.{key}", f"is {port}, which is not a port", f"Correct it; {default('postgresql')} is the usual one."
+                )
             )
     problems += check_managed_authority(given, context.managed_ca)
     user = given.get("admin_user")
     if user and user in [*database_users(databases(context.completed)), "monitor"]:
-        seen = f"is {user}, which is the name of a user that the platform makes for itself"
+        seen = f"is {user}, which is the name of a user that the platform creates for itself"
         problems.append(Problem(f"variable {name}.admin_user", seen, "Use another user as the administrator, or rename the application."))
     hosts = context.hosts("app") or context.hosts("all")
     password = str(context.hostvars[hosts[0]].get(MANAGED_PASSWORD) or "").strip() if hosts else ""
     if not password:
         fix = f"Put the password of {user or 'the administrator'} at the provider into the vault file (ansible-vault edit) under this name."
-        problems.append(Problem(f"secret {MANAGED_PASSWORD}", "is missing, and cannot be made up", fix))
+        problems.append(Problem(f"secret {MANAGED_PASSWORD}", "is missing, and cannot be generated", fix))
     return problems
 
 
@@ -364,12 +366,14 @@ def check_managed_authority(given: Mapping[str, Any], text: str | None) -> list[
     if not path:
         return []
     if not str(path).startswith("/"):
-        fix = 'Write it with its directory, for example "{{ inventory_dir }}/provider-ca.crt".'
-        return [Problem(where, f"is {path}, which is no absolute path", fix)]
+        fix = 'Write it with its directory, for example "{{ inventory_dir }}/files/provider-ca.crt".'
+        return [Problem(where, f"is {path}, which is not an absolute path", fix)]
     if text is None:
         return [Problem(where, f"names {path}, which cannot be read on the controller", "Put the file there that the provider offers.")]
     if "-----BEGIN CERTIFICATE-----" not in text:
-        return [Problem(where, f"names {path}, which holds no certificate in PEM form", "Put the file there that the provider offers.")]
+        return [
+            Problem(where, f"names {path}, which contains no certificate in PEM format", "Put the file there that the provider offers.")
+        ]
     return []
 
 
@@ -395,7 +399,7 @@ def check_port_variables(context: Context) -> list[Problem]:
         for value, hosts in found.items():
             number = valid(value)
             if number is None:
-                problems.append(Problem(where, f"is {value!r} on {listed(hosts)}, which is no port", f"Use a number from 1 to {LAST}."))
+                problems.append(Problem(where, f"is {value!r} on {listed(hosts)}, which is not a port", f"Use a number from 1 to {LAST}."))
             elif number < UNPRIVILEGED and not port.root:
                 seen = f"is {number} on {listed(hosts)}, and {port.who} does not run as root, which alone may use it"
                 problems.append(Problem(where, seen, f"Use {UNPRIVILEGED} to {LAST}."))
@@ -589,8 +593,8 @@ def squeeze(text: str, width: int = 200) -> str:
 FAILURES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "shows another host key than before",
-        "Compare the key; remove the old one with ssh-keygen -R when the change is yours.",
+        "has a different host key than before",
+        "Compare the key; remove the old one with ssh-keygen -R if the change was yours.",
     ),
     (
         "Host key verification failed",
@@ -603,7 +607,7 @@ FAILURES = (
     ("timed out", "does not answer", "Check its address, that it runs, and that the network lets SSH through."),
     ("No route to host", "cannot be reached (no route)", "Check its address and the network."),
     ("No such container", "is a container that does not exist", "Start it, or correct ansible_host."),
-    ("is not running", "is a container that does not run", "Start it."),
+    ("is not running", "is a container that is not running", "Start it."),
 )
 
 

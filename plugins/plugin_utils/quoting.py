@@ -42,7 +42,7 @@ def _checked(value: Any, daemon: str, refused: re.Pattern[str] = CONTROL) -> str
 def environment_line(name: str, value: Any) -> str:
     """Return NAME="value" as systemd reads it from an EnvironmentFile; truth values and numbers as programs expect them."""
     if not VARIABLE.fullmatch(str(name)):
-        raise QuotingError(f"{name!r} is no name for an environment variable; use letters, digits and _.")
+        raise QuotingError(f"{name!r} is not a name for an environment variable; use letters, digits and _.")
     quoted = re.sub(r'([\\"`$])', r"\\\1", _checked(value, "systemd", SYSTEMD_CONTROL))
     return f'{name}="{quoted}"'
 
@@ -50,7 +50,7 @@ def environment_line(name: str, value: Any) -> str:
 def systemd_environment(name: str, value: Any) -> str:
     """Return "NAME=value" for a line Environment= of a unit, where % begins a specifier and $ means itself."""
     if not VARIABLE.fullmatch(str(name)):
-        raise QuotingError(f"{name!r} is no name for an environment variable; use letters, digits and _.")
+        raise QuotingError(f"{name!r} is not a name for an environment variable; use letters, digits and _.")
     return _systemd_word(f"{name}={_checked(value, 'systemd', SYSTEMD_CONTROL)}", always=True)
 
 

@@ -82,13 +82,13 @@ def problems(
     if masters != 1 and masters < 3:
         found.append(f"redis_masters is {masters}: use 1, or 3 and more, because a failover needs the votes of most masters.")
     if masters == 1 and replicas:
-        found.append("redis_masters is 1 with replicas: no failover can be voted by one master. Use 3 masters, or no replicas.")
+        found.append("redis_masters is 1 with replicas: one master cannot elect a failover. Use 3 masters, or no replicas.")
     if masters > 1 and not replicas:
         found.append(f"redis_replicas_per_master is 0 with {masters} masters: losing one host loses its slots. Use 1 or more.")
     if masters > 1 and hosts < max(3, 1 + replicas):
         found.append(
             f"{hosts} hosts in the group for {masters} masters with {replicas} replicas each: at least {max(3, 1 + replicas)} are "
-            "needed, so that no host holds most masters and no replica stands on its master's host."
+            "needed, so that no host holds most masters and no replica is on its master's host."
         )
     needed = masters * (1 + replicas)
     if hosts > needed:
@@ -104,7 +104,7 @@ def problems(
         if count > 1 or name in CACHE_USERS:
             found.append(f"redis_users: the name {name} is {'reserved' if name in CACHE_USERS else 'used twice'}. Choose another.")
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
-            found.append(f"redis_users: {name!r} is no user name. Use lower-case letters, digits, _ and -.")
+            found.append(f"redis_users: {name!r} is not a user name. Use lower-case letters, digits, _ and -.")
     secrets = {**passwords, **{f"redis_users[{account['name']}].password": account["password"] for account in accounts}}
     secrets = {name: text_of(secret) for name, secret in secrets.items()}
     for name, secret in secrets.items():

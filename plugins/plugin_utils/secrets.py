@@ -68,7 +68,7 @@ def defect(secret: Secret, variables: Mapping[str, Any]) -> str | None:
     value = variables.get(secret.name)
     if secret.key is not None:
         if value is not None and not isinstance(value, Mapping):
-            return "is no dictionary of user and password"
+            return "is not a dictionary of users and passwords"
         value = (value or {}).get(secret.key)
     if value is None or str(value).strip() == "":
         return MISSING
@@ -78,7 +78,7 @@ def defect(secret: Secret, variables: Mapping[str, Any]) -> str | None:
     if looks_like_a_placeholder(text):
         return "is a placeholder"
     if len(text) < secret.least:
-        return f"has {len(text)} characters, {secret.least} is the least"
+        return f"has {len(text)} characters, at least {secret.least} are needed"
     return None
 
 

@@ -36,7 +36,7 @@ def reasons(
     if not found["chain"]:
         return ["there is none"]
     if not found["fits"]:
-        return ["its key does not fit"]
+        return ["its key does not match"]
     if provider == "provided":
         return [] if found["chain"] == provided else ["the file on the controller differs"]
     if provider == "acme":

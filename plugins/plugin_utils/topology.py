@@ -23,7 +23,7 @@ def address_of(host: str, variables: Mapping[str, Any]) -> str:
             return str(ipaddress.ip_address(str(value)))
         except ValueError:
             if name == "platform_address":
-                raise TopologyError(f"{host}: platform_address is {value!r}, which is no IP address.") from None
+                raise TopologyError(f"{host}: platform_address is {value!r}, which is not an IP address.") from None
     raise TopologyError(f"{host}: no address. Set ansible_host or platform_address to its internal IP address.")
 
 

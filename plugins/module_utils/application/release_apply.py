@@ -209,8 +209,8 @@ class Host:
         )
         code, out, err = self.run(["systemd-sysusers", str(path)])
         if code:
-            raise ReleaseError("no_user", f"The system user {self.name} could not be made: {(err or out).strip()}")
-        self.done.append(f"made user {self.name}")
+            raise ReleaseError("no_user", f"The system user {self.name} could not be created: {(err or out).strip()}")
+        self.done.append(f"created user {self.name}")
 
     def unpack(self, archive: str, release: str) -> None:
         """Unpack beside and rename: a release is there whole or not at all."""
@@ -270,7 +270,9 @@ class Host:
         while self.facts(f"{unit}.service")["ActiveState"] in ("active", "activating"):
             # Started by a run that was killed; it goes on by itself.
             if time.monotonic() > end:
-                raise ReleaseError("migration_failed", f"An earlier migration of {self.name} does not end; see: systemctl status {unit}")
+                raise ReleaseError(
+                    "migration_failed", f"An earlier migration of {self.name} is still running; see: systemctl status {unit}"
+                )
             time.sleep(1)
         program, *words = shlex.split(self.options["migrate"])
         program = str(self.base / "releases" / release / program) if is_relative(program) else program
@@ -280,7 +282,7 @@ class Host:
             lines = "\n".join((out + err).strip().splitlines()[-20:]) or "no output"
             raise ReleaseError(
                 "migration_failed",
-                f"The migration of {self.name} {release} ended with {code}; no instance was touched, the release before it goes on. "
+                f"The migration of {self.name} {release} ended with {code}; no instance was touched, the previous release keeps running. "
                 f"Its last lines:\n{lines}",
             )
         write_json(self.state / "migrated.json", [*read_json(self.state / "migrated.json", []), release])
@@ -401,7 +403,7 @@ class Host:
         while True:
             facts = self.facts(step.unit)
             if facts["ActiveState"] == "failed" or int(facts["NRestarts"] or 0) >= restarts + 3:
-                raise self.unhealthy(step, release, f"its process ended ({facts['Result']}, started {facts['NRestarts']} times again)")
+                raise self.unhealthy(step, release, f"its process ended ({facts['Result']}, started {facts['NRestarts']} times)")
             if asks:
                 status, error = self.probe(step.instance, service.health)
                 good = good + 1 if status == 200 else 0
@@ -439,9 +441,9 @@ class Host:
         return "Its last lines:\n" + (out.strip() or "(none)")
 
     def unhealthy(self, step: Step, release: str, what: str) -> ReleaseError:
-        kept = "the instances before it keep their release" if step.action != "start" else "it was not running before"
+        kept = "the instances that are not updated yet keep their release" if step.action != "start" else "it was not running before"
         return ReleaseError(
             "unhealthy",
-            f"{self.name} {release} did not get healthy on {step.unit} within {self.options['healthy_timeout']} s, {kept}: "
+            f"{self.name} {release} did not become healthy on {step.unit} within {self.options['healthy_timeout']} s, {kept}: "
             f"{what}. {self.log(step)}",
         )

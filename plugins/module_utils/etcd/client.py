@@ -82,7 +82,7 @@ class Cluster:
                 if error.code:
                     raise EtcdError(
                         "no_quorum",
-                        f"etcd at {url} runs and cannot serve (HTTP {error.code}): the cluster has no quorum. Start its other members first.",
+                        f"etcd at {url} runs but cannot serve (HTTP {error.code}): the cluster has no quorum. Start its other members first.",
                     ) from error
         return None
 
@@ -96,7 +96,7 @@ class Cluster:
                 seen = str(error)
             time.sleep(2)
         raise EtcdError(
-            "refused", f"The cluster did not accept {path.rsplit('/', 1)[-1]} of a member: {seen}. See that all its members run."
+            "refused", f"The cluster did not accept {path.rsplit('/', 1)[-1]} of a member: {seen}. Check that all its members are running."
         )
 
     def wait(self, url: str) -> None:
@@ -113,7 +113,7 @@ class Cluster:
         raise EtcdError(
             "not_serving",
             f"etcd on {self.parameters['name']} does not serve after {self.parameters['timeout']} s: {seen}. "
-            f"Look at `journalctl -u {self.parameters['unit']}`; a quorum of the members must run.",
+            f"Look at `journalctl -u {self.parameters['unit']}`; a quorum of the members must be running.",
         )
 
     def systemctl(self, verb: str) -> None:

@@ -44,7 +44,7 @@ def packets_of(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         at += 1
         try:
             if not head & 0x80:
-                raise KeyFileError("it is no OpenPGP file")
+                raise KeyFileError("it is not an OpenPGP file")
             if head & 0x40:
                 tag, first = head & 0x3F, data[at]
                 at += 1

@@ -80,7 +80,7 @@ def _number(lookup: Callable[[str], int], kind: str, name: str | None, path: str
             return int(name)
         raise BundleError(
             "unknown_owner",
-            f"{path}: there is no {kind} {name!r} on this host. Install the package that makes it first.",
+            f"{path}: there is no {kind} {name!r} on this host. Install the package that creates it first.",
         ) from None
 
 
@@ -175,7 +175,7 @@ class Bundle:
                 complaint = complaint.replace(temporary, step.path)
                 raise BundleError(
                     "validate_failed",
-                    f"{step.path} was not written, its new content is not valid. {complaint}",
+                    f"{step.path} was not written: its new content is not valid. {complaint}",
                 )
 
     def apply(self, steps: list[Step], moved: list[str]) -> None:
@@ -205,7 +205,7 @@ class Bundle:
                 raise
             raise BundleError(
                 "write_failed",
-                f"{error.filename or self.name}: {error.strerror}. All files of {self.name} are as before.",
+                f"{error.filename or self.name}: {error.strerror}. All files of {self.name} are as they were.",
             ) from error
         for aside in self._moved_away.values():
             _delete(aside)
@@ -232,7 +232,7 @@ class Bundle:
             if complaint:
                 raise BundleError(
                     "verify_failed",
-                    f"The new configuration of {self.name} is not valid, all its files are as before. {complaint}",
+                    f"The new configuration of {self.name} is not valid; all its files are as they were. {complaint}",
                 )
 
     def _write(self, item: Wanted, seen: Seen) -> None:

@@ -51,7 +51,7 @@ def known_names(scope: str, members: Sequence[Named], request: Request) -> None:
     names = [member.name for member in members]
     for role, name in (("leader", request.leader), ("candidate", request.candidate)):
         if name and name not in names:
-            raise Refusal("unknown_member", f"{role} is {name}, which is no member of {scope}. Members: {', '.join(names)}.")
+            raise Refusal("unknown_member", f"{role} is {name}, which is not a member of {scope}. Members: {', '.join(names)}.")
     if request.candidate and request.candidate == request.leader:
         raise Refusal("same_member", f"leader and candidate are both {request.candidate}. Name two members, or only one of them.")
 

@@ -136,7 +136,7 @@ class Operation:
         if first and not self.probe.first(FIRST_WRITE_SECONDS):
             self.probe.stop()
             raise Refusal(
-                "not_writable", f"The leader runs, but no write succeeds: {self.probe.last_error}. Mend that before the leader is changed."
+                "not_writable", f"The leader runs, but no write succeeds: {self.probe.last_error}. Fix that before the leader is changed."
             )
 
     def settle(self, todo: Plan, away: list[str]) -> tuple[Picture, list[str]]:
@@ -187,7 +187,7 @@ class Operation:
             if todo.action != "none" and outage is None:
                 raise OperationError(
                     "not_writable",
-                    f"{leader.name} leads, but no write succeeds since: {self.probe.last_error}.{self.driver.hint(leader)}",
+                    f"{leader.name} leads, but no write has succeeded since: {self.probe.last_error}.{self.driver.hint(leader)}",
                 )
         return self.result(picture, todo, not_back, leader.name, outage)
 
@@ -213,7 +213,7 @@ class Operation:
             said = "; ".join(problem.removeprefix("ERROR:").strip().split("; ")[:5])
             raise Refusal(
                 "not_drained",
-                f"After {seconds:g} s there are still sessions of the hosts that were to hold: {said}. Nothing was switched. "
+                f"After {seconds:g} s there are still sessions from the hosts that should hold their clients: {said}. Nothing was switched. "
                 "End the long transaction, or wait for it, and run this again.",
             )
 

@@ -69,21 +69,21 @@ def judge(pair: Pair, request: Request) -> list[dict[str, Any]]:
 def _obstacle(pair: Pair, member: Server, request: Request, head: int) -> str:
     leader = pair.leader
     if not member.answers:
-        return f"does not answer: {member.said}" if member.silent else f"cannot be looked at: {member.said}"
+        return f"does not answer: {member.said}" if member.silent else f"cannot be inspected: {member.said}"
     if member.name == request.leader:
-        return "is to lead no longer"
+        return "is the leader to be replaced"
     if member.received is None:
-        return "does not say what it has received"
+        return "does not report what it has received"
     if member.timeline and pair.timeline and member.timeline != pair.timeline:
         return f"is on timeline {member.timeline}, {pair.scope} on {pair.timeline}"
     if member.lacks:
-        return f"cannot be promoted: the user has not {' and '.join(member.lacks)} there. Grant it on the primary"
+        return f"cannot be promoted: the user lacks {' and '.join(member.lacks)} there. Grant it on the primary"
     if leader and not (member.streaming and leader.feeds):
         return f"does not stream from {leader.name}: its history may differ"
     if member.paused:
         return "has its replay paused, and whoever paused it may need that. If it may lead: SELECT pg_wal_replay_resume() on it"
     if member.delay:
-        return f"is kept behind on purpose (recovery_min_apply_delay is {member.delay:,} ms)"
+        return f"is delayed on purpose (recovery_min_apply_delay is {member.delay:,} ms)"
     # While the leader runs, what is not replayed yet is waited for as well.
     lag = max(0, head - ((member.replayed if leader else member.received) or 0))
     limit = MAX_LAG if request.max_lag_bytes is None else request.max_lag_bytes
@@ -124,14 +124,14 @@ def one_cluster(pair: Pair) -> None:
         said = "; ".join(f"{member.name}: {member.system}" for member in pair.members if member.answers)
         raise Refusal(
             "not_one_cluster",
-            f"The members of {pair.scope} are no copies of each other (system identifiers: {said}). Check hosts and ports.",
+            f"The members of {pair.scope} are not copies of each other (system identifiers: {said}). Check hosts and ports.",
         )
     leaders = [f"{member.name} (timeline {member.timeline}, at {lsn(member.location)})" for member in pair.members if member.leads]
     if len(leaders) > 1:
         raise Refusal(
             "two_leaders",
-            f"{' and '.join(leaders)} take writes, each without the other. Nothing is done: stop the one that clients should not use, as a rule "
-            "the one on the lower timeline. Save from it what only it has, then copy it anew from the other.",
+            f"{' and '.join(leaders)} take writes independently of each other. Nothing was done: stop the one that clients should not use, usually "
+            "the one on the lower timeline. Save what only it has, then rebuild it from the other.",
         )
 
 
@@ -153,21 +153,21 @@ def _led(pair: Pair, leader: Server, request: Request, fencing: Fencing, judged:
     if not request.candidate and not request.leader:
         raise Refusal(
             "no_direction",
-            f"{leader.name} leads {pair.scope}. Name the leader to be relieved or the candidate: without one, every further run would switch again.",
+            f"{leader.name} leads {pair.scope}. Name the leader to be replaced or the candidate: without one, every further run would switch again.",
             judged,
         )
     chosen = choose(pair.scope, request, judged)
     if not fencing.command:
         raise Refusal(
             "not_fenced",
-            f"{leader.name} runs, and nothing is given that stops it. Give fencing.command, such as "
+            f"{leader.name} runs, and there is no command to stop it. Give fencing.command, such as "
             f"[ssh, {leader.name}, systemctl, stop, postgresql].",
             judged,
         )
     steps = [
         f"checkpoint on {leader.name}",
-        f"stop {leader.name} by the fencing command, and see that it stays away",
-        f"wait until {chosen['name']} has all that {leader.name} wrote",
+        f"stop {leader.name} by the fencing command, and check that it stays down",
+        f"wait until {chosen['name']} has everything that {leader.name} wrote",
         *_promotion(chosen["name"]),
     ]
     return Plan("switchover", chosen["name"], leader.name, judged, 0, steps, pair.dangers())
@@ -195,15 +195,15 @@ def _unled(pair: Pair, request: Request, fencing: Fencing, judged: list[dict[str
     if not (fencing.command or fencing.fenced):
         raise Refusal(
             "not_fenced",
-            f"{old or 'The primary'} does not answer, which does not prove that it takes no writes. Give fencing.command, which stops it for "
-            "certain, or make sure yourself that it is off and stays off, and say so with fencing.fenced: true.",
+            f"{old or 'The primary'} does not answer, which does not prove that it takes no writes. Give fencing.command, which stops it "
+            "reliably, or make sure yourself that it is off and stays off, and say so with fencing.fenced: true.",
             judged,
         )
     loss = chosen["data_loss_bytes"]
     if loss is None and not request.allow_data_loss:
         raise Refusal("data_loss", f"{_unknown_loss(pair, standby, old)} or accept the loss with allow_data_loss: true.", judged)
     name = old or "the old primary"
-    steps = [f"fence {name} by the command, and see that it stays away" if fencing.command else f"take it as said that {name} is fenced"]
+    steps = [f"fence {name} by the command, and check that it stays down" if fencing.command else f"accept that {name} is fenced"]
     return Plan(
         "finish" if finishing else "failover", chosen["name"], old, judged, loss, [*steps, *_promotion(chosen["name"])], pair.dangers()
     )
@@ -235,7 +235,7 @@ def _alive(pair: Pair, request: Request, judged: list[dict[str, Any]]) -> Plan |
         if not member.passing:
             raise Refusal(
                 "leader_unsure",
-                f"{member.name} runs but cannot be looked at: {member.said}. It may be the primary, so nobody is promoted. Mend the login "
+                f"{member.name} runs but cannot be inspected: {member.said}. It may be the primary, so nobody is promoted. Fix the login "
                 "(user, password, pg_hba.conf, certificates), or stop that server.",
                 judged,
             )
@@ -248,7 +248,7 @@ def _alive(pair: Pair, request: Request, judged: list[dict[str, Any]]) -> Plan |
     ]
     # Standbys may stream from standbys; what these do not feed, a primary feeds.
     if len(hearing) > sum(member.feeds for member in pair.members if member.answers):
-        away = old_leader(pair, request) or "a primary that is no member"
+        away = old_leader(pair, request) or "a primary that is not a member"
         return _wait(pair, judged, away, f"wait until {hearing[0].name} hears nothing from {away} for {HEARD_SECONDS:g} s")
     return None
 
@@ -270,7 +270,7 @@ def missing(standby: Server, seen: int) -> str:
     if not standby.answers:
         return f"it does not answer ({standby.said})"
     if standby.received is None or standby.replayed is None:
-        return "it does not say what it has received"
+        return "it does not report what it has received"
     if standby.received < seen:
         return f"it lacks {seen - standby.received:,} bytes that were seen on the primary"
     if standby.replayed < standby.received:
@@ -289,14 +289,14 @@ def not_back(pair: Pair, leader: Server, old: str | None, loss: int | None) -> d
             continue
         if member.answers:
             found[name] = (
-                f"{name} does not stream from {leader.name}: let its primary_conninfo point at {leader.name} and reload it; "
-                "where its log says that the histories differ, pg_rewind it or copy it anew"
+                f"{name} does not stream from {leader.name}: make its primary_conninfo point to {leader.name} and reload it; "
+                "where its log says that the histories differ, run pg_rewind or rebuild it"
             )
         elif name == old:
             way = (
                 "it wrote nothing that the others have not, so standby.signal and primary_conninfo make it a standby"
                 if loss == 0
-                else "run pg_rewind against the new primary or copy it anew, then add standby.signal and primary_conninfo"
+                else "run pg_rewind against the new primary or rebuild it, then add standby.signal and primary_conninfo"
             )
             found[name] = f"{name} is fenced ({member.said}) and must not start as a primary; {way}"
         else:

@@ -54,7 +54,9 @@ class Lock:
         if answer == "f":
             holder, dummy = ask(HOLDER)
             raise Busy(holder or f"somebody held the lock on {name} a moment ago")
-        raise Refusal("no_lock", f"{name} answers, but gives no lock against a second run: {answer or 'no answer'}. Nothing was done.")
+        raise Refusal(
+            "no_lock", f"{name} answers, but does not grant the lock that prevents a second run: {answer or 'no answer'}. Nothing was done."
+        )
 
 
 class NativeDriver:
@@ -156,7 +158,7 @@ class NativeDriver:
             if lacks and not request.allow_data_loss:
                 raise Refusal(
                     "data_loss",
-                    f"{todo.leader} was stopped, but {todo.candidate} may not have all that it wrote: {lacks}. Nothing was promoted. Start "
+                    f"{todo.leader} was stopped, but {todo.candidate} may not have everything that it wrote: {lacks}. Nothing was promoted. Start "
                     f"{todo.leader} again, it has everything, and use a fencing command that stops it cleanly (pg_ctl stop -m fast); or accept "
                     "the loss with state: failover and allow_data_loss: true.",
                     todo.candidates,
@@ -188,13 +190,13 @@ class NativeDriver:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             output.seek(0)
-            said = output.read().decode(errors="replace").strip()[-500:] or "it said nothing"
+            said = output.read().decode(errors="replace").strip()[-500:] or "it printed nothing"
         if late or process.returncode:
             how = f"did not end within {self.fencing_seconds} s" if late else f"ended with {process.returncode}"
             raise Refusal(
                 "fencing_failed",
                 f"{words} {how}: {said}. So {todo.leader or 'the old primary'} may take writes, and nothing was promoted. Seen now: "
-                f"{self.look().describe()}. Mend the command, or stop that server by hand; it is safe to run this again.",
+                f"{self.look().describe()}. Fix the command, or stop that server by hand; it is safe to run this again.",
                 todo.candidates,
             )
         return seen
@@ -300,6 +302,6 @@ class NativeDriver:
         if not leader.waits_for:
             return ""
         return (
-            f" Its synchronous_standby_names = '{leader.waits_for}' lets commits wait for a standby that does not stream: "
+            f" Its synchronous_standby_names = '{leader.waits_for}' makes commits wait for a standby that does not stream: "
             "ALTER SYSTEM SET synchronous_standby_names = '', then SELECT pg_reload_conf()."
         )

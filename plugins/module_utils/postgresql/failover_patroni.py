@@ -60,19 +60,19 @@ def _obstacle(cluster: Cluster, member: Member, request: Request, unfed: set[str
     if not member.answers:
         return f"does not answer: {member.error}"
     if member.leads and gone:
-        return "says that it leads, without the lease"
+        return "claims to lead, but does not hold the lease"
     if member.state not in ("running", "streaming"):
         return f"is {member.state}"
     if member.tags.get("nofailover") or str(member.tags.get("failover_priority", "1")) == "0":
         return "must not lead: it is tagged nofailover"
     if member.received is None:
-        return "does not say what it has received"
+        return "does not report what it has received"
     if member.timeline and cluster.timeline and member.timeline != cluster.timeline:
         return f"is on timeline {member.timeline}, the cluster on {cluster.timeline}"
     if member.name in unfed:
         return "says that it runs, but the leader does not stream to it: its history may differ"
     if gone and cluster.slots and member.received - cluster.slots.get(member.name, member.received) > SLOT_SLACK:
-        return "did not stream from the leader that is gone: its history may differ"
+        return "did not stream from the lost leader: its history may differ"
     lag = cluster.lag(member)
     limit = request.max_lag_bytes if request.max_lag_bytes is not None else cluster.maximum_lag
     if limit is not None and lag > limit and not (gone and request.allow_data_loss):
@@ -114,11 +114,11 @@ def plan(cluster: Cluster, request: Request) -> Plan:
     if len(leaders) > 1:
         raise Refusal(
             "two_leaders",
-            f"{' and '.join(leaders)} both say that they lead {cluster.scope}. Nothing is done: stop Patroni on the one without the lease "
-            f"({cluster.lease or 'nobody'} holds it), then look at its data before it joins again.",
+            f"{' and '.join(leaders)} both claim to lead {cluster.scope}. Nothing was done: stop Patroni on the one without the lease "
+            f"({cluster.lease or 'nobody'} holds it), then examine its data before it rejoins.",
         )
     if not cluster.quorum:
-        running = f"{leaders[0]} goes on leading" if leaders else "nobody leads"
+        running = f"{leaders[0]} keeps leading" if leaders else "nobody leads"
         raise Refusal(
             "no_quorum",
             f"etcd has no quorum ({cluster.quorum_seen}); {running}. Without it nobody can be promoted safely: bring members of etcd back first.",
@@ -152,7 +152,7 @@ def _switchover(cluster: Cluster, request: Request, judged: list[dict[str, Any]]
     if not request.candidate and not request.leader:
         raise Refusal(
             "no_direction",
-            f"{leader.name} leads {cluster.scope}. Name the leader to be relieved or the candidate: without one, every further run would switch again.",
+            f"{leader.name} leads {cluster.scope}. Name the leader to be replaced or the candidate: without one, every further run would switch again.",
             judged,
         )
     chosen = choose(cluster.scope, request, judged)
@@ -165,7 +165,7 @@ def _failover(cluster: Cluster, request: Request, judged: list[dict[str, Any]]) 
     leader = cluster.leader
     if leader:
         if request.leader and request.leader != leader.name and request.candidate in (None, leader.name):
-            return _done(cluster, judged, f"{request.leader} was relieved already, {leader.name} leads.")
+            return _done(cluster, judged, f"{request.leader} was replaced already, {leader.name} leads.")
         if request.candidate == leader.name:
             return _done(cluster, judged, f"{leader.name} leads already.")
         raise Refusal(
@@ -175,11 +175,11 @@ def _failover(cluster: Cluster, request: Request, judged: list[dict[str, Any]]) 
         )
     stray = next((member for member in cluster.members if member.leads), None)
     if stray:
-        steps = [f"wait until {stray.name}, which says that it leads, has the lease or steps down"]
+        steps = [f"wait until {stray.name}, which claims to lead, has the lease or steps down"]
         return Plan("wait", None, stray.name, judged, None, steps, cluster.dangers(), steps[0])
     if cluster.lease and (cluster.lease_seconds is None or cluster.lease_seconds > 0):
         holder = cluster.member(cluster.lease)
-        said = holder.error if holder and holder.error else f"it is {holder.state}" if holder else "it is no known member"
+        said = holder.error if holder and holder.error else f"it is {holder.state}" if holder else "it is not a known member"
         # The lease runs out by itself if the holder is dead; nobody may lead before that.
         steps = [f"wait until the lease of {cluster.lease} runs out ({said})"]
         return Plan("wait", None, cluster.lease, judged, None, steps, cluster.dangers(), steps[0])

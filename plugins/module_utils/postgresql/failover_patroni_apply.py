@@ -111,7 +111,7 @@ class PatroniDriver:
             if leader and leader.name == todo.candidate and leader.writable:
                 return
             if refused and not asked.is_alive() and leader and leader.name == todo.leader:
-                raise Refusal("patroni_refused", f"{refused[0]} Still {leader.name} leads.", todo.candidates)
+                raise Refusal("patroni_refused", f"{refused[0]} {leader.name} still leads.", todo.candidates)
             if deadline.passed:
                 said = f" Patroni said: {refused[0]}" if refused else ""
                 raise OperationError(

@@ -32,29 +32,31 @@ def plan(cluster: Mapping[str, Any], name: str | None, state: str, pending_only:
     """
     members = {member["name"]: member for member in cluster["members"]}
     if name not in members:
-        raise Refusal("unknown_member", f"{name} is no member of {cluster['scope']}. Members: {', '.join(sorted(members)) or 'none'}.")
+        raise Refusal("unknown_member", f"{name} is not a member of {cluster['scope']}. Members: {', '.join(sorted(members)) or 'none'}.")
     mine = members[name]
     others = [member for member in members.values() if member["name"] != name]
     leads = mine["role"] == "leader"
     if state == "restarted" and pending_only and name not in cluster["pending_restart"]:
-        return Plan("", mine["role"], f"nothing of {name} waits for a restart")
+        return Plan("", mine["role"], f"{name} has no pending restart")
     if leads and others:
         if state == "restarted" and pending_only:
             return Plan("", "leader", f"{name} leads: a switchover comes first")
         raise Refusal(
-            "leads", f"{name} leads {cluster['scope']}. Relieve it first: playbooks/switchover_postgresql.yml -e pg_leader={name}."
+            "leads", f"{name} leads {cluster['scope']}. Switch over first: playbooks/switchover_postgresql.yml -e pg_leader={name}."
         )
     if state == "reinitialized":
         if leads:
             raise Refusal("leads", f"{name} is the only member of {cluster['scope']}: there is nothing to copy its data from.")
         if cluster["leader"] is None:
-            raise Refusal("no_leader", f"Nobody leads {cluster['scope']}, so {name} may hold the only good copy. Get a leader first.")
+            raise Refusal(
+                "no_leader", f"Nobody leads {cluster['scope']}, so {name} may hold the only good copy. Get a leader elected first."
+            )
         return Plan("reinitialize", mine["role"], f"{name} was rebuilt and streams")
     unwell = [f"{member['name']} is {member['state']}" for member in others if member["state"] not in ("running", "streaming")]
     if unwell:
-        raise Refusal("others_unwell", f"{name} is not restarted while {'; '.join(unwell)}. Bring that back first.")
+        raise Refusal("others_unwell", f"{name} is not restarted while {'; '.join(unwell)}. Repair that first.")
     if mine["state"] not in ("running", "streaming"):
-        raise Refusal("unwell", f"{name} is {mine['state']}, a restart does not mend that. Look at `journalctl -u patroni` there.")
+        raise Refusal("unwell", f"{name} is {mine['state']}, a restart does not fix that. Look at `journalctl -u patroni` there.")
     return Plan("restart", mine["role"], f"{name} was restarted and {'leads' if leads else 'streams'}")
 
 

@@ -190,8 +190,8 @@ def attributes(role: Mapping[str, Any], now: Mapping[str, Any] | None, actor: Ac
         if key in SUPERUSERS and not actor.superuser:
             # Only a superuser may even say the word; a new role has neither.
             if value != (now or {key: False})[key]:
-                shall = "is to be" if value else "is, and is not to be,"
-                raise ObjectsError(f"The role {role['name']} {shall} {word}. {actor.user} is no superuser and cannot change that.")
+                shall = "should be" if value else "is, but should not be,"
+                raise ObjectsError(f"The role {role['name']} {shall} {word}. {actor.user} is not a superuser and cannot change that.")
         elif now is None or now[key] != value:
             words.append(word if value else f"NO{word}")
     limit = role.get("connection_limit", -1)

@@ -18,17 +18,17 @@ LOCKED = 50
 REMEDIES = {
     28: (
         "other_cluster",
-        "The stanza belongs to another cluster: PostgreSQL was made anew. `pgbackrest stanza-upgrade` takes the new one over.",
+        "The stanza belongs to another cluster: PostgreSQL was re-created. `pgbackrest stanza-upgrade` adopts the new cluster.",
     ),
     49: ("unreachable", "A host does not answer on its pgBackRest port. Is its service pgbackrest running and the firewall open?"),
-    56: ("no_leader", "No PostgreSQL that leads was found. See `patronictl list` on a database host."),
+    56: ("no_leader", "No leading PostgreSQL server was found. See `patronictl list` on a database host."),
     82: ("archive_timeout", "A segment did not arrive in the repository. See PostgreSQL's log on the leader and pg_stat_archiver."),
     87: (
         "archive_disabled",
         "The leader does not archive: postgresql_archive must be pgbackrest, and a change of archive_mode needs a restart.",
     ),
-    95: ("wrong_key", "The repository cannot be decrypted: vault_pgbackrest_cipher_pass is not the one with which it was made."),
-    103: ("repository", "The repository cannot be used; see its host for space, rights and the service pgbackrest."),
+    95: ("wrong_key", "The repository cannot be decrypted: vault_pgbackrest_cipher_pass is not the one with which it was created."),
+    103: ("repository", "The repository cannot be used; check disk space, permissions and the service pgbackrest on its host."),
 }
 
 

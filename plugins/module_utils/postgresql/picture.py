@@ -367,7 +367,7 @@ class Pair(Picture):
         leader = self.leader
         for member in self.members:
             if member.error and not member.silent and leader:
-                found.append(f"{member.name} runs but cannot be looked at ({member.said}): whether it takes writes is not known.")
+                found.append(f"{member.name} runs but cannot be inspected ({member.said}): whether it takes writes is not known.")
             if member.answers and not member.leads and member.waits_for:
                 found.append(
                     f"{member.name} has synchronous_standby_names = '{member.waits_for}': when it leads, commits wait until such a standby "
@@ -377,7 +377,7 @@ class Pair(Picture):
 
 
 def server(name: str, answer: str, error: str) -> Server:
-    """Return what a server said to `LOOK`, or why it said nothing."""
+    """Return what a server said to `LOOK`, or why it printed nothing."""
     if error:
         return Server(name, error=error)
     try:

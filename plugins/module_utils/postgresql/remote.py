@@ -120,8 +120,8 @@ class RemoteSession(Session):
             found.close()
             against = "the given authority" if self._server.ca else "the authorities that this system trusts"
             text = (
-                f"The certificate of {server} is not verified by {against}: {error.verify_message.rstrip('.')}. "
-                "Give the provider's authority, and the host by the name that the certificate has."
+                f"The certificate of {server} cannot be verified against {against}: {error.verify_message.rstrip('.')}. "
+                "Give the provider's authority, and name the host as the certificate does."
             )
             raise SessionError("certificate_refused", text) from error
         except OSError as error:
@@ -140,7 +140,7 @@ class RemoteSession(Session):
         plain.sendall(TLS_REQUEST)
         answer = plain.recv(1)
         if answer != b"S":
-            seen = "offers no TLS" if answer == b"N" else "is no PostgreSQL, or the way to it is broken"
+            seen = "offers no TLS" if answer == b"N" else "is not PostgreSQL, or something in between is broken"
             text = f"{self._where} {seen}; no password was sent. Switch TLS on at the provider, or correct host and port."
             raise SessionError("no_tls", text)
         secured = context.wrap_socket(plain, server_hostname=self._server.host)
@@ -157,9 +157,7 @@ class RemoteSession(Session):
             else:
                 context.load_default_certs()
         except (ssl.SSLError, ValueError) as error:
-            text = (
-                f"The authority for {self._server.label} is no certificate in PEM form ({error}). Give the file that the provider offers."
-            )
+            text = f"The authority for {self._server.label} is not a certificate in PEM format ({error}). Give the file that the provider offers."
             raise SessionError("bad_authority", text) from error
         return context
 

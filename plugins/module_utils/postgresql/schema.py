@@ -191,7 +191,7 @@ def short(name: str, suffix: str = "") -> str:
 def missing(label: str, schema: str, table: str, names: Iterable[tuple[str, str]]) -> str:
     """Return the sentence for a table that is not there, with the name that was perhaps meant."""
     close = [name for place, name in names if place == schema and name.lower() == table.lower()]
-    hint = f" There is {close[0]}: names count as they are stored, upper and lower case alike." if close else ""
+    hint = f" There is {close[0]}: names are case-sensitive, as they are stored." if close else ""
     return f"Skipped {label}: there is no table {schema}.{table} (yet).{hint}"
 
 
@@ -204,7 +204,7 @@ def plan_index(spec: IndexSpec, root: Relation | None, signature: Mapping[str, A
     if root is None or root.kind not in ("r", "p", "m"):
         if spec.present:
             text = missing(spec.label, spec.schema, spec.table, names)
-            plan.notices.append(text if root is None else f"Skipped {spec.label}: that is no table which can have an index.")
+            plan.notices.append(text if root is None else f"Skipped {spec.label}: that is not a table that can have an index.")
         return plan
     return _IndexPlanner(spec, root, signature, set(names), plan).run()
 
@@ -265,7 +265,7 @@ class _IndexPlanner:
         if index.constraint:
             self.plan.problem(
                 "constraint_index",
-                f"{self.spec.label} differs from the wanted one and serves a constraint. Change the constraint by a migration.",
+                f"{self.spec.label} differs from the wanted one and belongs to a constraint. Change the constraint by a migration.",
             )
         elif index.parent:
             self.plan.problem("part_of_index", f"{self.spec.label} belongs to an index of the partitioned table above. Declare it there.")
@@ -474,7 +474,7 @@ def plan_partitions(
         plan.notices.append(missing(spec.label, spec.schema, spec.table, names))
         return plan
     if root.kind != "p":
-        text = f"Skipped {spec.label}: the table is not partitioned. PostgreSQL cannot make it so in place; docs/how-to/schema.md says how."
+        text = f"Skipped {spec.label}: the table is not partitioned. PostgreSQL cannot partition it in place; docs/how-to/schema.md says how to."
         plan.notices.append(text)
         return plan
     if (wanted := "r" if spec.interval else "h") != root.strategy:
@@ -498,7 +498,7 @@ def plan_partitions(
 def _add(plan: Plan, root: Relation, name: str, bound: str, names: set[tuple[str, str]], spec: PartitionSpec) -> None:
     """Make an empty copy and attach it: readers and writers of the table go on meanwhile, which CREATE ... PARTITION OF forbids them."""
     if (root.schema, name) in names:
-        text = f"{spec.label}: {spec.schema}.{name} exists and is no partition of it. Attach, rename or drop it."
+        text = f"{spec.label}: {spec.schema}.{name} exists and is not a partition of it. Attach, rename or drop it."
         plan.problem("name_taken", text)
         return
     table = identifier(root.schema, name)
@@ -512,7 +512,7 @@ def _plan_hash(spec: PartitionSpec, root: Relation, names: set[tuple[str, str]],
     found = [re.fullmatch(r"FOR VALUES WITH \(modulus (\d+), remainder (\d+)\)", child.bound, re.IGNORECASE) for child in root.children]
     present = {(int(match[1]), int(match[2])) for match in found if match}
     if other := {modulus for modulus, dummy in present} - {spec.modulus}:
-        text = f"{spec.label}: there are partitions with modulus {min(other)}, {spec.modulus} is declared. Rows would have to move: not done here."
+        text = f"{spec.label}: there are partitions with modulus {min(other)}, {spec.modulus} is declared. That would move rows, which is not done here."
         return plan.problem("modulus_differs", text)
     for remainder in range(spec.modulus):
         if (spec.modulus, remainder) not in present:

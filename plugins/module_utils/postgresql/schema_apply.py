@@ -49,11 +49,11 @@ OUTDATED = (DEADLOCK, "42P07", "42710", "42704", "42P01")
 REASONS = {LOCKED: "locked", DEADLOCK: "locked", TOO_LONG: "too_long", "23505": "not_unique", "23514": "rows_in_default"}
 ADVICE = {
     "locked": "Nothing is half done. Run it again when these have ended, or raise lock_retries.",
-    "blocked": "What was begun is taken back by the next run. End these transactions, or raise wait_timeout, and run it again.",
+    "blocked": "The next run rolls back what was begun. End these transactions, or raise wait_timeout, and run it again.",
     "too_long": "The default partition is large, and every new partition has to look through it. Move its rows by a migration.",
-    "not_unique": "Rows have equal values. Remove the doubles, or declare the index without unique.",
+    "not_unique": "Rows have equal values. Remove the duplicates, or declare the index without unique.",
     "rows_in_default": "Rows of this range are in the default partition. Move them by a migration (docs/runbooks/postgresql.md).",
-    "bad_definition": "PostgreSQL does not take the definition: compare names and types with the table.",
+    "bad_definition": "PostgreSQL rejects the definition: compare names and types with the table.",
     "sql_failed": "Correct what the server names and run it again.",
 }
 
@@ -302,7 +302,7 @@ class Worker:
                     return
                 if not self._do(found.steps, label):
                     return
-            text = f"{label}: there is still something to do after {ROUNDS} rounds. {self._outdated} Does somebody change the table? Run it again."
+            text = f"{label}: there is still something to do after {ROUNDS} rounds. {self._outdated} Is somebody changing the table? Run it again."
             self._fail("unsettled", text)
 
     @contextmanager
@@ -402,7 +402,7 @@ class Worker:
                 if error.code not in (LOCKED, DEADLOCK):
                     raise
                 if attempt >= self._settings.lock_retries:
-                    text = f"a lock was not to be had in {attempt + 1} tries of {self._settings.lock_timeout:g} s."
+                    text = f"no lock after {attempt + 1} attempts of {self._settings.lock_timeout:g} s each."
                     raise _Stopped("locked", f"{text} Oldest transactions: {self._blockers()}. {ADVICE['locked']}") from error
             time.sleep(min(0.5 * 2**attempt, 5))
             attempt += 1
@@ -415,7 +415,7 @@ class Worker:
             if not self._locked:
                 if time.monotonic() > deadline:
                     query = f"SELECT string_agg(pid::text, ', ') FROM pg_locks WHERE locktype = 'advisory' AND objid = {LOCK} AND granted"
-                    text = f"another run works in {self._session.database} (backend {self._session.value(query)})"
+                    text = f"another run is working in {self._session.database} (backend {self._session.value(query)})"
                     raise _Stopped("busy", f"{text}, for longer than {self._settings.wait_timeout} s. Run it again afterwards.")
                 time.sleep(0.5)
 
@@ -443,7 +443,7 @@ class Worker:
             session.execute("COMMIT")
         except SqlError as error:
             session.execute("ROLLBACK")
-            self._fail("script_failed", f"{script.label}: {error} Nothing of it was kept. Correct it and run it again.")
+            self._fail("script_failed", f"{script.label}: {error} Nothing of it was committed. Correct it and run it again.")
             return False
         return True
 

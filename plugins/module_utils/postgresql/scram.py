@@ -59,7 +59,7 @@ def matches(password: str, stored: str | None) -> bool:
     return hmac.compare_digest(expected, stored or "")
 
 
-IMPOSTOR = "the server accepted the password without knowing it; it is not the one that it says it is"
+IMPOSTOR = "the server accepted the password without knowing it; it is not the server that it claims to be"
 
 
 class ScramError(Exception):

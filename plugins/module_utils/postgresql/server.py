@@ -44,7 +44,7 @@ def problems_of(
         words = " and ".join(name.upper() for name in lacks)
         text = f"The user {seen['user']} of {where} lacks {words}. Have an administrator there run: ALTER ROLE {seen['user']} "
         problems.append(f"{text}{' '.join(name.upper() for name in lacks)}.")
-    # Before release 16, who may create roles may grant every one that is no superuser's.
+    # Before release 16, who may create roles may grant every one that is not a superuser's.
     free = seen["superuser"] or (seen["release"] < 16 and seen["createrole"])
     withheld = [name for name in grants if not free and name not in seen["grants"]]
     if withheld:
@@ -52,6 +52,6 @@ def problems_of(
         text = f"The user {seen['user']} of {where} cannot grant {names}. Have an administrator there run: GRANT {names} TO {seen['user']} "
         problems.append(f"{text}WITH ADMIN OPTION.")
     if seen["connections"] < connections:
-        text = f"{where} accepts {seen['connections']} connections, and {connections} may be wanted"
+        text = f"{where} accepts {seen['connections']} connections, and up to {connections} may be needed"
         problems.append(f"{text}. Lower pgbouncer_connection_budget, or choose a larger server at the provider.")
     return problems

@@ -86,7 +86,9 @@ class Session:
     def _authenticate(self, kind: int, dummy: bytes) -> None:
         """Answer what the server wants to know of who we are; 0 is that it knows."""
         if kind:
-            raise SessionError("not_allowed", f"The server at {self._where} asks for a password. It must know this user by peer.")
+            raise SessionError(
+                "not_allowed", f"The server at {self._where} asks for a password. It must accept this user by peer authentication."
+            )
 
     def __enter__(self) -> Session:
         return self

@@ -664,7 +664,7 @@ def faults(shape: Shape, views: Mapping[str, View]) -> list[str]:
 
 def absences(shape: Shape, views: Mapping[str, View]) -> list[str]:
     """Return what weakens a cluster that still serves."""
-    found = [f"{node.label} cannot be asked: {views[node.label].problem}." for node in shape.nodes if not views[node.label].reachable]
+    found = [f"{node.label} cannot be queried: {views[node.label].problem}." for node in shape.nodes if not views[node.label].reachable]
     now = survey(shape, views)
     followers = Counter(master for one, master in now.master_of.items() if views[one].reachable)
     for one in now.owners:
@@ -678,6 +678,6 @@ def absences(shape: Shape, views: Mapping[str, View]) -> list[str]:
         name, count = hosts.most_common(1)[0]
         if count * 2 >= len(now.owners):
             found.append(
-                f"{name} leads {count} of {len(now.owners)} masters: if it dies no failover can be voted. Run with redis_spread_masters: true."
+                f"{name} leads {count} of {len(now.owners)} masters: if it dies, no failover can be elected. Run with redis_spread_masters: true."
             )
     return found

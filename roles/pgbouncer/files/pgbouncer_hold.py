@@ -155,7 +155,7 @@ def hold(request: dict[str, Any]) -> int:
     problem = pools.tell("RESUME", 5)
     seconds = time.monotonic() - started
     if not leader:
-        note = f"nobody else led within {request['limit']} s"
+        note = f"no other member led within {request['limit']} s"
     report(state="switched" if leader else "timed_out", leader=leader, paused_seconds=seconds, message="; ".join(filter(None, [note, problem])))
     return int(bool(problem))
 
@@ -164,7 +164,7 @@ def resume(request: dict[str, Any]) -> int:
     """RESUME where something is still paused; on a pool that runs it is an error that means nothing."""
     console(request, "RESUME", 5)
     if not REPORT.exists():
-        report(state="interrupted", message="ended before the switchover was over; the pools run again")
+        report(state="interrupted", message="ended before the switchover was over; the pools are running again")
     return 0
 
 

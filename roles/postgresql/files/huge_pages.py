@@ -49,7 +49,7 @@ def reserve(wanted: int, kernel: Path = KERNEL) -> str:
         return f"PostgreSQL takes {wanted} huge pages, they are reserved now ({had} before)"
     # A part of them would be lost to everybody.
     kernel.write_text(f"{had}\n", encoding="ascii")
-    return f"PostgreSQL takes {wanted} huge pages, the kernel has {got} in one piece: it goes without. A reboot finds them"
+    return f"PostgreSQL takes {wanted} huge pages, the kernel found only {got}: PostgreSQL runs without them. A reboot makes room"
 
 
 def main(arguments: list[str]) -> int:

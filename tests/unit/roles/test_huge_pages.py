@@ -35,7 +35,7 @@ class Kernel:
         (0, 1000, 540, "PostgreSQL takes 540 huge pages, they are reserved now (0 before)"),
         (540, 1000, 540, "PostgreSQL takes 540 huge pages, 540 are reserved"),
         (800, 1000, 800, "PostgreSQL takes 540 huge pages, 800 are reserved"),
-        (10, 539, 10, "PostgreSQL takes 540 huge pages, the kernel has 539 in one piece: it goes without. A reboot finds them"),
+        (10, 539, 10, "PostgreSQL takes 540 huge pages, the kernel found only 539: PostgreSQL runs without them. A reboot makes room"),
         (0, 540, 540, "PostgreSQL takes 540 huge pages, they are reserved now (0 before)"),
     ],
 )

@@ -112,7 +112,7 @@ def test_nobody_else_leads(agent: ModuleType, prepared: Prepared, tmp_path: Path
     assert agent.hold(prepared()) == 0
     assert said(tmp_path)[-1] == "RESUME"
     assert reported(agent)["state"] == "timed_out"
-    assert reported(agent)["message"] == "nobody else led within 0.5 s"
+    assert reported(agent)["message"] == "no other member led within 0.5 s"
 
 
 def test_a_router_that_is_not_there_is_a_note(

@@ -65,9 +65,9 @@ def test_check_mode_asks_apt_where_it_can():
 
 
 def test_errors():
-    with pytest.raises(AnsibleActionFail, match="'-y' is no package: expected a Debian package name"):
+    with pytest.raises(AnsibleActionFail, match="'-y' is not a package: expected a Debian package name"):
         action(BASE, name=["-y"]).run(None, {})
-    with pytest.raises(AnsibleActionFail, match=r"dpkg-query named no installed package, it said: nothing\. Is this a Debian host"):
+    with pytest.raises(AnsibleActionFail, match=r"dpkg-query listed no installed package; it said: nothing\. Is this a Debian host"):
         action("", name=["haproxy"]).run(None, {})
 
 

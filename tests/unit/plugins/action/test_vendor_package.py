@@ -120,7 +120,7 @@ def test_a_version_within_the_tested_ones_gets_none(version: str) -> None:
 
 def test_a_file_that_is_not_the_one_that_was_meant(tmp_path: Path) -> None:
     file = tmp_path / "loki.deb"
-    with pytest.raises(AnsibleActionFail, match=r"loki: .*loki\.deb is no file on the controller\."):
+    with pytest.raises(AnsibleActionFail, match=r"loki: .*loki\.deb is not a file on the controller\."):
         Steps({}, source="package", file=str(file), checksum="0" * 64)
     file.write_bytes(b"package")
     with pytest.raises(AnsibleActionFail, match=f"the SHA-256 of .* is {hashlib.sha256(b'package').hexdigest()}, and 0{{64}} was given"):
@@ -161,7 +161,7 @@ def test_the_first_step_that_fails_is_the_result(tmp_path: Path) -> None:
 
 def test_a_key_on_the_controller_travels_with_the_task(tmp_path: Path) -> None:
     key = tmp_path / "grafana.asc"
-    with pytest.raises(AnsibleActionFail, match="the key .* is no file on the controller"):
+    with pytest.raises(AnsibleActionFail, match="the key .* is not a file on the controller"):
         Steps({}, repository={"key": str(key)})
     key.write_text("key")
     assert Steps({}, repository={"key": str(key)}).arguments["repository"]["key_content"] == "a2V5"

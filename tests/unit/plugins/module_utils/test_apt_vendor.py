@@ -57,7 +57,7 @@ def test_windows_line_ends_and_comments() -> None:
     ("data", "said"),
     [
         (KEY_TWO, f"it holds {TWO}, and trusted is {ONE}"),
-        (b"<html>Log in to use this network</html>", "it is no OpenPGP file"),
+        (b"<html>Log in to use this network</html>", "it is not an OpenPGP file"),
         (b"", f"it holds no key, and trusted is {ONE}"),
         (module.dearmor(KEY_ONE)[:-9], "it ends in the middle of a packet"),
         (KEY_ONE.replace(b"mDME", b"mD_E"), "its armour is damaged"),

@@ -48,7 +48,7 @@ def test_the_key_never_leaves_the_host(directory):
 
 def test_a_key_of_another_certificate(directory):
     (directory / "host.key").write_text(certificates.issue(AUTHORITY, ["db1"], 10, NOW)[0])
-    assert m.look(str(directory), 0)["complaint"] == "it does not fit the key on the host"
+    assert m.look(str(directory), 0)["complaint"] == "it does not match the key on the host"
 
 
 def test_a_missing_key(directory):

@@ -16,7 +16,7 @@ from ansible_collections.uptier.platform.plugins.modules import pg_failover
 
 NATIVE = {"native": {"user": "failover", "password": "Bottle-9"}, "members": [{"name": "db1", "host": "a"}, {"name": "db2", "host": "b"}]}
 PATRONI = {"etcd": ["https://3"], "scope": "main", "members": [{"name": "db1", "url": "https://1"}, {"name": "db2", "url": "https://2"}]}
-DONE = {"changed": True, "leader": "db2", "warned": ["db3 runs but cannot be looked at."]}
+DONE = {"changed": True, "leader": "db2", "warned": ["db3 runs but cannot be inspected."]}
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ({"members": PATRONI["members"]}, "one of the following is required: etcd, native"),
         ({**PATRONI, "scope": None}, "missing parameter(s) required by 'etcd': scope"),
         ({**PATRONI, "fencing": {"fenced": True}}, "missing parameter(s) required by 'fencing': native"),
-        ({**PATRONI, "members": NATIVE["members"]}, "members: db1, db2 without url, which is how it is asked."),
-        ({**NATIVE, "members": PATRONI["members"]}, "members: db1, db2 without host, which is how it is asked."),
+        ({**PATRONI, "members": NATIVE["members"]}, "members: db1, db2 without url, which is needed to reach it."),
+        ({**NATIVE, "members": PATRONI["members"]}, "members: db1, db2 without host, which is needed to reach it."),
     ],
 )
 def test_options_that_do_not_go_together(run: Callable[..., dict[str, Any]], arguments: dict[str, Any], message: str) -> None:

@@ -65,4 +65,4 @@ def test_host_without_client(run: Callable[..., dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("name", ["clients", "seconds"])
 def test_nobody_reads_for_no_time(run: Callable[..., dict[str, Any]], name: str) -> None:
-    assert run("exit 0", **{name: 0})["msg"] == f"{name} is 0; it has to be 1 at least."
+    assert run("exit 0", **{name: 0})["msg"] == f"{name} is 0; it must be at least 1."

@@ -152,7 +152,7 @@ def test_pools_of_all_hosts_fit_one_server() -> None:
 
 
 def test_a_budget_that_is_too_small_says_what_is_the_least() -> None:
-    with pytest.raises(module.ApplicationError, match="12 is the least"):
+    with pytest.raises(module.ApplicationError, match="at least 12 are needed"):
         module.pools(sample() + module.completed([{"name": "other", "database": True}]), hosts=3, budget=8)
 
 

@@ -62,8 +62,8 @@ def test_what_is_right_has_no_problem(applications: list[Any]) -> None:
         ({"instances": True}, "instances", "is the truth value true, which is not a whole number. Write digits alone, for example instances: 2."),
         ({"instances": 1.5}, "instances", "is the number 1.5, which is not a whole number. Write digits alone, for example instances: 2."),
         ({"instances": 0}, "instances", "is 0. Write 1 or more, on each application host; to stop a service, remove it."),
-        ({"port": 80}, "port", "is 80. Use 1024 to 65535; users come to 443, at the gateway."),
-        ({"port": 70000}, "port", "is 70000. Use 1024 to 65535; users come to 443, at the gateway."),
+        ({"port": 80}, "port", "is 80. Use 1024 to 65535; users reach 443, at the gateway."),
+        ({"port": 70000}, "port", "is 70000. Use 1024 to 65535; users reach 443, at the gateway."),
         (
             {"port": 65535},
             "port",
@@ -98,7 +98,7 @@ def test_what_is_right_has_no_problem(applications: list[Any]) -> None:
         ({"kind": "wrker"}, "kind", "is 'wrker', which is none. Did you mean worker? Use one of web, worker."),
         ({"kind": "cron"}, "kind", "is 'cron', which is none. Use one of web, worker."),
         ({"command": ""}, "command", "is missing. Every entry has one; it is what the unit starts, for example command: node dist/server.js."),
-        ({"command": True}, "command", 'is the truth value true, which is no text. Quote it: command: "...".'),
+        ({"command": True}, "command", 'is the truth value true, which is not text. Quote it: command: "...".'),
         ({"command": "a\nb"}, "command", "has more than one line, or a control character. Write one line, or put the lines into a script of the release."),
         ({"command": "sh -c 'a"}, "command", 'is "sh -c \'a", with a quote that does not end. Close it.'),
         (
@@ -113,7 +113,7 @@ def test_what_is_right_has_no_problem(applications: list[Any]) -> None:
         ({"limits": {"memory_mb": "512M"}}, "limits: memory_mb", "is '512M', which is not a whole number. Write digits alone, for example memory_mb: 2."),
         ({"limits": {"memory": 512}}, "limits: memory", "is set, and nothing reads it. Did you mean memory_mb? Known there: memory_mb, cpu_percent."),
         ({"limits": 512}, "limits", "is the number 512, which is not a dictionary. Write it as a dictionary, {KEY: value}."),
-        ({"env": {"A-B": 1}}, " env.A-B", "is no name for an environment variable. Use letters, digits and _, no digit first."),
+        ({"env": {"A-B": 1}}, " env.A-B", "is not a name for an environment variable. Use letters, digits and _, no digit first."),
         ({"env": {"A": "x\x07"}}, " env.A", "holds a control character, with which systemd drops the line. Encode it, in base64 for example."),
         ({"env": {"A": [1]}}, " env.A", "is a list, and a variable holds one text. Write it as one text; | to_json makes one."),
     ],
@@ -146,12 +146,12 @@ def test_a_name_of_a_service_that_is_no_unit(name: str, better: str) -> None:
             {"domains": ["straße.test"]},
             ": domains is 'straße.test', which two standards turn into different names. Write it as it is registered, in punycode (xn--...).",
         ),
-        ({"domains": ["a_b.test"]}, ": domains is 'a_b.test', which is no domain. " + LETTERS),
-        ({"domains": ["www.*.test"]}, ": domains is 'www.*.test', which is no domain. " + LETTERS),
-        ({"domains": [True]}, ": domains is the truth value true, which is no domain. " + LETTERS),
+        ({"domains": ["a_b.test"]}, ": domains is 'a_b.test', which is not a domain name. " + LETTERS),
+        ({"domains": ["www.*.test"]}, ": domains is 'www.*.test', which is not a domain name. " + LETTERS),
+        ({"domains": [True]}, ": domains is the truth value true, which is not a domain name. " + LETTERS),
         ({"migrate": "a\nb"}, ": migrate has more than one line, or a control character. Write one line, or put the lines into a script of the release."),
-        ({"env": {"1A": "x"}}, ": env.1A is no name for an environment variable. Use letters, digits and _, no digit first."),
-        ({"services": "web"}, ", services[0] is 'web', which is no dictionary. Write its keys below the dash, name first."),
+        ({"env": {"1A": "x"}}, ": env.1A is not a name for an environment variable. Use letters, digits and _, no digit first."),
+        ({"services": "web"}, ", services[0] is 'web', which is not a dictionary. Write its keys below the dash, name first."),
         ({"services": {"web": {}}}, ": services is a dictionary, which is not a list. Write it as a list, [one, two]."),
     ],
 )  # fmt: skip
@@ -205,10 +205,10 @@ def test_an_application_named_like_a_user_of_another() -> None:
 
 def test_what_is_no_list_or_no_dictionary() -> None:
     assert [str(problem) for problem in module.problems("shop")] == [
-        "platform_applications is 'shop', which is no list. Write one entry for each application, each with a dash."
+        "platform_applications is 'shop', which is not a list. Write one entry for each application, each with a dash."
     ]
     assert said("shop", {}) == [
-        "platform_applications[0] is 'shop', which is no dictionary. Write its keys below the dash, name first.",
+        "platform_applications[0] is 'shop', which is not a dictionary. Write its keys below the dash, name first.",
         "platform_applications[1]: name is missing. Every entry has one; for example name: shop.",
     ]
 
@@ -291,7 +291,7 @@ def test_a_release_that_is_not_there() -> None:
 
 def test_a_release_that_is_no_archive() -> None:
     assert of_release(release(), {"build/shop.tar": "not a gzip file"}) == [
-        f"{SHOP}: release is build/shop.tar, which is no tar archive (not a gzip file). Build it anew."
+        f"{SHOP}: release is build/shop.tar, which is not a tar archive (not a gzip file). Build it again."
     ]
 
 
@@ -342,7 +342,7 @@ def test_a_secret_environment_of_no_application() -> None:
     found = [str(problem) for problem in module.secret_environment_problems([{"name": "shop"}], secret)]
     assert found == [
         "variable app_secret_env.shpo belongs to no application. Did you mean shop? The applications are shop.",
-        "variable app_secret_env.shop: env.A-B is no name for an environment variable. Use letters, digits and _, no digit first.",
+        "variable app_secret_env.shop: env.A-B is not a name for an environment variable. Use letters, digits and _, no digit first.",
     ]
     assert "s3cret" not in " ".join(found)
     assert module.secret_environment_problems([], {}) == []

@@ -45,7 +45,7 @@ def test_names_are_names_and_addresses_are_addresses(authority):
 @pytest.mark.parametrize(
     ("when", "names", "expected"),
     [
-        (days(61), NAMES, ["less than a third of its life is left (it ends on 2026-08-30)"]),
+        (days(61), NAMES, ["less than a third of its lifetime is left (it expires on 2026-08-30)"]),
         (days(91), NAMES, ["it expired on 2026-08-30"]),
         (days(0), [*NAMES, "redis-1.internal"], ["it lacks redis-1.internal"]),
         (days(0), NAMES[:-2] + ["127.0.0.1"], ["it still names 10.0.0.21"]),

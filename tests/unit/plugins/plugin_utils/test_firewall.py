@@ -75,9 +75,9 @@ def test_a_flow_that_cannot_be_a_rule(changes, message):
     [
         (
             {"from": "aap"},
-            "Flow app goes from 'aap', which is no group of the inventory. Use one of any, all, admin, app, gateway, postgresql,",
+            "Flow app goes from 'aap', which is not a group of the inventory. Use one of any, all, admin, app, gateway, postgresql,",
         ),
-        ({"to": "db1"}, "Flow app goes to 'db1', which is no group of the inventory. Use one of all, app, gateway, postgresql."),
+        ({"to": "db1"}, "Flow app goes to 'db1', which is not a group of the inventory. Use one of all, app, gateway, postgresql."),
         ({"ports": [70000]}, "Flow app has the port 70000. Use numbers from 1 to 65535."),
     ],
 )
@@ -107,7 +107,7 @@ def test_without_administrators_ssh_is_closed():
 
 
 def test_a_wrong_admin_address_is_named():
-    message = "Flow ssh: 'office' is no IP address and no network. Write 192.0.2.7 or 192.0.2.0/24."
+    message = "Flow ssh: 'office' is neither an IP address nor a network. Write 192.0.2.7 or 192.0.2.0/24."
     with pytest.raises(f.FirewallError, match=f"^{re.escape(message)}$"):
         f.render(rules("app1", flow(name="ssh", **{"from": "admin"})), ["office"])
 

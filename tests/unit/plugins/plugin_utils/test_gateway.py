@@ -105,7 +105,7 @@ def test_certificates_are_merged_by_name():
         ([{"name": "A", "domains": ["x.test"]}], [], "becomes a file name"),
         ([{"name": "a", "domains": []}], [], "no domains"),
         ([{"name": "a", "domains": ["https://x.test"]}], [], "which has a scheme. Write the name alone: x.test"),
-        ([{"name": "a", "domains": ["x.test"], "locations": [{"path": "/a"}, {"path": "/a"}]}], [], "stands there twice"),
+        ([{"name": "a", "domains": ["x.test"], "locations": [{"path": "/a"}, {"path": "/a"}]}], [], "is defined twice"),
         ([{"name": "a", "domains": ["x.test"], "locations": [{"path": "/; root /"}]}], [], "must start with /"),
     ],
 )

@@ -45,7 +45,7 @@ def test_missing(wanted, expected):
 
 @pytest.mark.parametrize("wrong", ["", "Nginx", "nginx=", "-y", "nginx; reboot", "$(id)", "../x"])
 def test_split_refuses_what_is_no_package(wrong):
-    with pytest.raises(ValueError, match="is no package: expected a Debian package name"):
+    with pytest.raises(ValueError, match="is not a package: expected a Debian package name"):
         split(wrong)
 
 

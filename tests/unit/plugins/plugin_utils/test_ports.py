@@ -122,7 +122,7 @@ def test_what_is_no_port(value) -> None:
         assert ports.valid(value) == 5432
     else:
         assert ports.valid(value) is None
-        with pytest.raises(ports.PortError, match=r"postgresql_port is .* on db1, which is no port\. Use a number from 1 to 65535\."):
+        with pytest.raises(ports.PortError, match=r"postgresql_port is .* on db1, which is not a port\. Use a number from 1 to 65535\."):
             numbers(db1={"postgresql_port": value}).on("db1", "postgresql")
 
 

@@ -158,7 +158,7 @@ def test_too_many_connections_are_refused_with_both_ways_out() -> None:
     with pytest.raises(TuningError) as caught:
         postgresql_settings(400, 2, 300)
     assert str(caught.value) == (
-        "300 connections do not fit into 400 MiB: 0 kB of work_mem would be left for each, 512 kB are the least. "
+        "300 connections do not fit into 400 MiB: 0 kB of work_mem would be left for each, at least 512 kB are needed. "
         "Lower postgresql_max_connections or raise postgresql_memory_share."
     )
 

@@ -93,7 +93,7 @@ def test_host_without_a_group():
     found = context()
     found.groups["ungrouped"] = ["mon1"]
     assert text(found) == one(
-        "host mon1 stands in no group, so nothing would run on it",
+        "host mon1 is in no group, so nothing would run on it",
         "Put it into one of gateway, app, postgresql, etcd, redis, monitoring, backup, or take it out of the inventory.",
     )
 
@@ -117,7 +117,9 @@ def test_variable_misspelt_for_all_is_named_once():
 
 def test_unknown_tier():
     found = context(tier="grwoth")
-    assert text(found) == one("platform_tier is 'grwoth', which is no tier", "Did you mean growth? Use one of startup, growth, enterprise.")
+    assert text(found) == one(
+        "platform_tier is 'grwoth', which is not a tier", "Did you mean growth? Use one of startup, growth, enterprise."
+    )
 
 
 def test_no_tier():
@@ -161,14 +163,14 @@ def test_even_number_of_etcd_members():
     found = context()
     found.groups["etcd"].append("gw2")
     assert text(found) == one(
-        "group etcd has 4 members (app1, app2, app3, gw2), an even number, which survives no more failures than 3 do", "Make it 3 or 5."
+        "group etcd has 4 members (app1, app2, app3, gw2), an even number, which survives no more failures than 3 would", "Make it 3 or 5."
     )
 
 
 def test_one_address_twice():
     found = context()
     found.hostvars["db2"] = {"ansible_host": "10.0.0.6"}
-    assert text(found) == one("hosts db1, db2 have one address, 10.0.0.6", "Give each its own platform_address (or ansible_host).")
+    assert text(found) == one("hosts db1, db2 share one address, 10.0.0.6", "Give each its own platform_address (or ansible_host).")
 
 
 def test_no_address():
@@ -181,7 +183,7 @@ def test_unusable_address():
     found = context()
     found.hostvars["db2"] = {"platform_address": "db2.example.org"}
     assert text(found) == one(
-        "host db2 has no usable address: platform_address is 'db2.example.org', which is no IP address",
+        "host db2 has no usable address: platform_address is 'db2.example.org', which is not an IP address",
         "Set platform_address (or ansible_host) to its internal IP address.",
     )
 
@@ -190,7 +192,7 @@ def test_memory_over_100_percent():
     found = context()
     found.hostvars["app1"]["redis_memory_share"] = 0.7
     assert text(found) == one(
-        "host app1 is to give 110% of its memory away (redis_memory_share 0.70, app_memory_share 0.40)",
+        "host app1 allocates 110% of its memory (redis_memory_share 0.70, app_memory_share 0.40)",
         "Lower some of them in host_vars or group_vars, or move a component to another host.",
     )
 
@@ -217,7 +219,7 @@ SECRET = {"name": "vault_redis_admin_password", "needed_by": "redis", "length": 
         ("secure_password", "is a placeholder"),
         ("<your password here>", "is a placeholder"),
         ("xxxxxxxxxxxxxxxxxxxxxxxx", "is a placeholder"),
-        ("k3J9", "has 4 characters, 16 is the least"),
+        ("k3J9", "has 4 characters, at least 16 are needed"),
     ],
 )
 def test_weak_secret(value, seen):
@@ -344,11 +346,11 @@ def test_a_port_is_looked_for_where_the_user_put_it(name):
 @pytest.mark.parametrize(
     ("value", "seen", "fix"),
     [
-        (70000, "variable postgresql_port is 70000 on db1, db2, which is no port", "Use a number from 1 to 65535."),
-        (0, "variable postgresql_port is 0 on db1, db2, which is no port", "Use a number from 1 to 65535."),
-        ("5433x", "variable postgresql_port is '5433x' on db1, db2, which is no port", "Use a number from 1 to 65535."),
-        (True, "variable postgresql_port is True on db1, db2, which is no port", "Use a number from 1 to 65535."),
-        (None, "variable postgresql_port is None on db1, db2, which is no port", "Use a number from 1 to 65535."),
+        (70000, "variable postgresql_port is 70000 on db1, db2, which is not a port", "Use a number from 1 to 65535."),
+        (0, "variable postgresql_port is 0 on db1, db2, which is not a port", "Use a number from 1 to 65535."),
+        ("5433x", "variable postgresql_port is '5433x' on db1, db2, which is not a port", "Use a number from 1 to 65535."),
+        (True, "variable postgresql_port is True on db1, db2, which is not a port", "Use a number from 1 to 65535."),
+        (None, "variable postgresql_port is None on db1, db2, which is not a port", "Use a number from 1 to 65535."),
         (
             543,
             "variable postgresql_port is 543 on db1, db2, and PostgreSQL does not run as root, which alone may use it",
@@ -396,10 +398,10 @@ SOURCES = "any, all, admin, app, backup, etcd, gateway, monitoring, postgresql, 
 @pytest.mark.parametrize(
     ("changes", "seen", "fix"),
     [
-        ({"from": "aap"}, "goes from 'aap', which is no group of the inventory", f"Use one of {SOURCES}."),
-        ({"from": "203.0.113.700"}, "goes from '203.0.113.700', which is no group of the inventory", f"Use one of {SOURCES}."),
-        ({"to": "any"}, "goes to 'any', which is no group of the inventory", "Use one of all, app, backup, etcd, gateway, monitoring, "),
-        ({"to": "db1"}, "goes to 'db1', which is no group of the inventory", "Use one of all, app, backup, etcd, gateway, monitoring, "),
+        ({"from": "aap"}, "goes from 'aap', which is not a group of the inventory", f"Use one of {SOURCES}."),
+        ({"from": "203.0.113.700"}, "goes from '203.0.113.700', which is not a group of the inventory", f"Use one of {SOURCES}."),
+        ({"to": "any"}, "goes to 'any', which is not a group of the inventory", "Use one of all, app, backup, etcd, gateway, monitoring, "),
+        ({"to": "db1"}, "goes to 'db1', which is not a group of the inventory", "Use one of all, app, backup, etcd, gateway, monitoring, "),
         ({"from": "redis"}, "goes from redis, a group without hosts, so nothing would match it", "Put hosts into the group, or remove the flow."),
         ({"ports": []}, "has no ports", "Name at least one; a flow without any would open all of them."),
         ({"ports": [0, 70000]}, "has the port 0, 70000", "Use numbers from 1 to 65535."),
@@ -510,8 +512,8 @@ def test_a_good_host():
         ),
         (
             {"error": "@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@ ... Host key verification failed."},
-            "shows another host key than before",
-            "Compare the key; remove the old one with ssh-keygen -R when the change is yours.",
+            "has a different host key than before",
+            "Compare the key; remove the old one with ssh-keygen -R if the change was yours.",
         ),
         ({"error": "odd\n  thing"}, "cannot be reached (odd thing)", "Check ansible_host, ansible_user and ansible_connection."),
     ],
@@ -566,7 +568,7 @@ def test_a_budget_without_a_connection_for_each_pool():
         found.hostvars[host]["pgbouncer_connection_budget"] = 5
     assert text(found) == one(
         "variable pgbouncer_connection_budget: 5 connections are too few for 1 databases on 3 hosts, each with a read-write and a "
-        "read-only pool: 6 is the least",
+        "read-only pool: at least 6 are needed",
         "Raise pgbouncer_connection_budget.",
     )
 
@@ -605,7 +607,7 @@ def test_a_provider_spares_the_hosts_of_the_database():
         (
             {"host": ""},
             "variable platform_managed_postgresql.host is not set",
-            "Set it to the name of the provider's server, as its certificate has it.",
+            "Set it to the name of the provider's server, as in its certificate.",
         ),
         (
             {"admin_user": None},
@@ -614,24 +616,28 @@ def test_a_provider_spares_the_hosts_of_the_database():
         ),
         (
             {"host": "postgresql://admin:s3cret@db.provider.example:5432/postgres"},
-            "variable platform_managed_postgresql.host is no name of a host but a URL or a line of settings",
+            "variable platform_managed_postgresql.host is a URL or a connection string, not the name of a host",
             "Give the name of the host alone; port, user and database have keys of their own, the password is in the vault file.",
         ),
-        ({"port": 543200}, "variable platform_managed_postgresql.port is 543200, which is no port", "Correct it; 5432 is the usual one."),
+        (
+            {"port": 543200},
+            "variable platform_managed_postgresql.port is 543200, which is not a port",
+            "Correct it; 5432 is the usual one.",
+        ),
         (
             {"admin_user": "shop_owner"},
-            "variable platform_managed_postgresql.admin_user is shop_owner, which is the name of a user that the platform makes for itself",
+            "variable platform_managed_postgresql.admin_user is shop_owner, which is the name of a user that the platform creates for itself",
             "Use another user as the administrator, or rename the application.",
         ),
         (
             {"secret": " "},
-            "secret vault_postgresql_managed_password is missing, and cannot be made up",
+            "secret vault_postgresql_managed_password is missing, and cannot be generated",
             "Put the password of admin at the provider into the vault file (ansible-vault edit) under this name.",
         ),
         (
             {"ca": "provider.crt"},
-            "variable platform_managed_postgresql.ca is provider.crt, which is no absolute path",
-            'Write it with its directory, for example "{{ inventory_dir }}/provider-ca.crt".',
+            "variable platform_managed_postgresql.ca is provider.crt, which is not an absolute path",
+            'Write it with its directory, for example "{{ inventory_dir }}/files/provider-ca.crt".',
         ),
         (
             {"ca": "/nowhere/ca.crt"},
@@ -647,7 +653,7 @@ def test_a_providers_server_that_is_described_badly(changes, where_and_seen, fix
 def test_an_authority_that_is_none():
     found = provided(ca="/tmp/ca.crt")
     found.managed_ca = "<html>log in first</html>"
-    assert "names /tmp/ca.crt, which holds no certificate in PEM form." in text(found)
+    assert "names /tmp/ca.crt, which contains no certificate in PEM format." in text(found)
     found.managed_ca = "-----BEGIN CERTIFICATE-----\n..."
     assert p.problems_of(found) == []
 

@@ -237,5 +237,5 @@ def test_numbers_and_truth_values_are_texts(name: str, value: Any, text: str) ->
 
 @pytest.mark.parametrize("write", [quoting.environment_line, quoting.systemd_environment])
 def test_a_bad_environment_name_is_refused(write: Callable[[str, Any], str]) -> None:
-    with pytest.raises(quoting.QuotingError, match="'A-B' is no name"):
+    with pytest.raises(quoting.QuotingError, match="'A-B' is not a name"):
         write("A-B", 1)

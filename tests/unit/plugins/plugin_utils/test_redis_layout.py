@@ -92,7 +92,7 @@ def test_a_good_declaration_has_no_problem() -> None:
         ({"maxmemory_mb": 12}, "redis_maxmemory_mb is 12"),
         ({"accounts": [{"name": "admin", "password": "x" * 20}]}, "admin is reserved"),
         ({"accounts": [{"name": "a", "password": "x" * 20}, {"name": "a", "password": "y" * 20}]}, "a is used twice"),
-        ({"accounts": [{"name": "A b", "password": "x" * 20}]}, "'A b' is no user name"),
+        ({"accounts": [{"name": "A b", "password": "x" * 20}]}, "'A b' is not a user name"),
         ({"accounts": [{"name": "a", "password": "short"}]}, "redis_users[a].password has 5 characters"),
         ({"passwords": {"redis_admin_password": "ä" * 20}}, "printable ASCII"),
         ({"passwords": {"redis_admin_password": "s" * 20}}, "are equal"),

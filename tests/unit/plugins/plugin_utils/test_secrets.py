@@ -66,7 +66,7 @@ def test_missing(value):
 
 
 def test_a_text_where_users_belong():
-    assert s.defect(s.Secret("vault_x", "shop", "app", 32, 16), {"vault_x": "text"}) == "is no dictionary of user and password"
+    assert s.defect(s.Secret("vault_x", "shop", "app", 32, 16), {"vault_x": "text"}) == "is not a dictionary of users and passwords"
 
 
 def test_made_values_never_look_like_placeholders(monkeypatch):

@@ -30,7 +30,7 @@ def days(number):
 @pytest.mark.parametrize("provider", ["selfsigned", "provided", "acme"])
 def test_missing_or_damaged_pairs_are_replaced(authority, provider):
     assert s.reasons(provider, NAMES, found(None, fits=False), authority, "x", NOW) == ["there is none"]
-    assert s.reasons(provider, NAMES, found("x", fits=False), authority, "x", NOW) == ["its key does not fit"]
+    assert s.reasons(provider, NAMES, found("x", fits=False), authority, "x", NOW) == ["its key does not match"]
 
 
 def test_selfsigned_follows_names_and_age(authority):

@@ -52,8 +52,8 @@ def test_switchover():
     assert (found.action, found.leader, found.candidate, found.data_loss_bytes) == ("switchover", "db1", "db2", 0)
     assert found.steps == [
         "checkpoint on db1",
-        "stop db1 by the fencing command, and see that it stays away",
-        "wait until db2 has all that db1 wrote",
+        "stop db1 by the fencing command, and check that it stays down",
+        "wait until db2 has everything that db1 wrote",
         "promote db2",
         "wait until db2 accepts writes",
     ]
@@ -74,7 +74,7 @@ def test_a_second_run_does_nothing(wish, message):
 
 
 @pytest.mark.parametrize(
-    ("fencing", "step"), [(COMMAND, "fence db1 by the command, and see that it stays away"), (SAID, "take it as said that db1 is fenced")]
+    ("fencing", "step"), [(COMMAND, "fence db1 by the command, and check that it stays down"), (SAID, "accept that db1 is fenced")]
 )
 def test_failover(fencing, step):
     found = plan(pair(DEAD, LEFT), "failover", fencing, allow_data_loss=True)
@@ -95,12 +95,12 @@ def test_the_end_of_a_log_is_no_proof_for_a_failover():
 def test_a_former_primary_that_runs_as_standby_is_not_promoted_again():
     found = plan(pair(replace(LEFT, name="db1", received=END + 9), LEFT), "failover", SAID, leader="db1", allow_data_loss=True)
     assert (found.leader, found.candidate) == ("db1", "db2")
-    assert found.candidates[1]["reason"] == "is to lead no longer"
+    assert found.candidates[1]["reason"] == "is the leader to be replaced"
 
 
 def test_all_are_standbys_and_nobody_is_named():
     found = plan(pair(LEFT, replace(LEFT, name="db3")), "failover", SAID, allow_data_loss=True)
-    assert (found.leader, found.steps[0]) == (None, "take it as said that the old primary is fenced")
+    assert (found.leader, found.steps[0]) == (None, "accept that the old primary is fenced")
 
 
 def test_most_received_then_most_replayed_is_first_and_all_are_judged():
@@ -136,7 +136,7 @@ def test_a_server_on_its_way_is_waited_for():
 def test_a_standby_that_hears_its_primary_is_waited_for():
     found = plan(pair(DEAD, DB2), "failover", allow_data_loss=True)
     assert (found.action, found.leader, found.message) == ("wait", "db1", "wait until db2 hears nothing from db1 for 10 s")
-    assert plan(pair(DB2, DB3), "failover").message == "wait until db2 hears nothing from a primary that is no member for 10 s"
+    assert plan(pair(DB2, DB3), "failover").message == "wait until db2 hears nothing from a primary that is not a member for 10 s"
     assert plan(pair(DEAD, replace(DB2, heard=10.5)), "failover", allow_data_loss=True).action == "failover"
     # db3 streams from db2, which streams from nobody.
     assert plan(pair(DEAD, replace(LEFT, feeds=1), DB3), "failover", allow_data_loss=True).action == "failover"
@@ -163,11 +163,11 @@ LOSE = Request("failover", leader="db1", allow_data_loss=True)
         ),
         pytest.param(
             pair(DB1, DB2), Request("switchover"), COMMAND, "no_direction",
-            "db1 leads shop. Name the leader to be relieved or the candidate: without one, every further run would switch again.",
+            "db1 leads shop. Name the leader to be replaced or the candidate: without one, every further run would switch again.",
             id="switchover without a direction",
         ),
         pytest.param(
-            pair(DB1, DB2), Request("switchover", leader="db9"), COMMAND, "unknown_member", "leader is db9, which is no member of shop. Members: db1, db2.",
+            pair(DB1, DB2), Request("switchover", leader="db9"), COMMAND, "unknown_member", "leader is db9, which is not a member of shop. Members: db1, db2.",
             id="unknown leader",
         ),
         pytest.param(
@@ -176,12 +176,12 @@ LOSE = Request("failover", leader="db1", allow_data_loss=True)
         ),
         pytest.param(
             pair(DB1, DB2), SWITCH, SAID, "not_fenced",
-            "db1 runs, and nothing is given that stops it. Give fencing.command, such as [ssh, db1, systemctl, stop, postgresql].",
+            "db1 runs, and there is no command to stop it. Give fencing.command, such as [ssh, db1, systemctl, stop, postgresql].",
             id="switchover without a command",
         ),
         pytest.param(
             pair(DEAD, LEFT), LOSE, NOTHING, "not_fenced",
-            "db1 does not answer, which does not prove that it takes no writes. Give fencing.command, which stops it for certain, or make sure "
+            "db1 does not answer, which does not prove that it takes no writes. Give fencing.command, which stops it reliably, or make sure "
             "yourself that it is off and stays off, and say so with fencing.fenced: true.", id="failover without a fence",
         ),
         pytest.param(
@@ -207,7 +207,7 @@ LOSE = Request("failover", leader="db1", allow_data_loss=True)
         ),
         pytest.param(
             pair(DEAD, CLOSED), SWITCH, NOTHING, "not_fenced",
-            "db1 does not answer, which does not prove that it takes no writes. Give fencing.command, which stops it for certain, or make sure "
+            "db1 does not answer, which does not prove that it takes no writes. Give fencing.command, which stops it reliably, or make sure "
             "yourself that it is off and stays off, and say so with fencing.fenced: true.", id="finishing without a fence",
         ),
         pytest.param(
@@ -217,13 +217,13 @@ LOSE = Request("failover", leader="db1", allow_data_loss=True)
         ),
         pytest.param(
             pair(replace(DB1, timeline=1), replace(DB1, name="db2", timeline=2, location=END + 1)), FAIL, SAID, "two_leaders",
-            "db1 (timeline 1, at 0/4C4B40) and db2 (timeline 2, at 0/4C4B41) take writes, each without the other. Nothing is done: stop the one "
-            "that clients should not use, as a rule the one on the lower timeline. Save from it what only it has, then copy it anew from the "
+            "db1 (timeline 1, at 0/4C4B40) and db2 (timeline 2, at 0/4C4B41) take writes independently of each other. Nothing was done: stop the one "
+            "that clients should not use, usually the one on the lower timeline. Save what only it has, then rebuild it from the "
             "other.", id="two leaders",
         ),
         pytest.param(
             pair(DB1, replace(DB2, system=8)), SWITCH, COMMAND, "not_one_cluster",
-            "The members of shop are no copies of each other (system identifiers: db1: 7; db2: 8). Check hosts and ports.", id="two clusters",
+            "The members of shop are not copies of each other (system identifiers: db1: 7; db2: 8). Check hosts and ports.", id="two clusters",
         ),
         pytest.param(
             pair(DEAD, LEFT, p.Server("db3", error=REFUSED)), Request("failover"), SAID, "leader_unknown",
@@ -232,8 +232,8 @@ LOSE = Request("failover", leader="db1", allow_data_loss=True)
         ),
         pytest.param(
             pair(p.Server("db1", error=TURNED_AWAY), LEFT), LOSE, COMMAND, "leader_unsure",
-            'db1 runs but cannot be looked at: FATAL:  password authentication failed for user "x". It may be the primary, so nobody is '
-            "promoted. Mend the login (user, password, pg_hba.conf, certificates), or stop that server.", id="wrong password",
+            'db1 runs but cannot be inspected: FATAL:  password authentication failed for user "x". It may be the primary, so nobody is '
+            "promoted. Fix the login (user, password, pg_hba.conf, certificates), or stop that server.", id="wrong password",
         ),
         pytest.param(
             pair(DB1, replace(DB2, timeline=2)), Request("switchover", candidate="db2"), COMMAND, "candidate_unfit",
@@ -260,20 +260,20 @@ LOSE = Request("failover", leader="db1", allow_data_loss=True)
         ),
         pytest.param(
             pair(DB1, replace(DB2, delay=3_600_000)), SWITCH, COMMAND, "no_candidate",
-            "No member of shop can take over: db2 is kept behind on purpose (recovery_min_apply_delay is 3,600,000 ms).", id="delayed",
+            "No member of shop can take over: db2 is delayed on purpose (recovery_min_apply_delay is 3,600,000 ms).", id="delayed",
         ),
         pytest.param(
             pair(DB1, replace(DB2, lacks=("the role pg_checkpoint", "EXECUTE on pg_promote"))), SWITCH, COMMAND, "no_candidate",
-            "No member of shop can take over: db2 cannot be promoted: the user has not the role pg_checkpoint and EXECUTE on pg_promote there. "
+            "No member of shop can take over: db2 cannot be promoted: the user lacks the role pg_checkpoint and EXECUTE on pg_promote there. "
             "Grant it on the primary.", id="rights",
         ),
         pytest.param(
             pair(DEAD, replace(LEFT, received=None)), LOSE, SAID, "no_candidate",
-            "No member of shop can take over: db2 does not say what it has received; db1 does not answer: Connection refused.", id="no position",
+            "No member of shop can take over: db2 does not report what it has received; db1 does not answer: Connection refused.", id="no position",
         ),
         pytest.param(
             pair(DB1, p.Server("db2", error=TURNED_AWAY)), SWITCH, COMMAND, "no_candidate",
-            'No member of shop can take over: db2 cannot be looked at: FATAL:  password authentication failed for user "x".', id="standby without login",
+            'No member of shop can take over: db2 cannot be inspected: FATAL:  password authentication failed for user "x".', id="standby without login",
         ),
     ],
 )  # fmt: skip
@@ -368,7 +368,7 @@ def test_where_a_shutdown_checkpoint_ends():
         ({"received": END + 40, "replayed": END + 40}, "its log ends at 0/4C4B68 without the record of a clean stop"),
         ({"redo": START - 80}, "its log ends at 0/4C4B40 without the record of a clean stop"),
         ({"replayed": END - 120}, "it has not replayed 120 bytes yet"),
-        ({"received": None}, "it does not say what it has received"),
+        ({"received": None}, "it does not report what it has received"),
         ({"error": REFUSED}, "it does not answer (Connection refused)"),
         ({"checkpoint": None}, "its log ends at 0/4C4B40 without the record of a clean stop"),
     ],
@@ -388,7 +388,7 @@ def test_dangers_are_named():
     assert pair(DB1, replace(DB2, waits_for="db1"), p.Server("db3", error=TURNED_AWAY)).dangers() == [
         "db2 has synchronous_standby_names = 'db1': when it leads, commits wait until such a standby streams from it. Without one, empty the "
         "setting on it and reload.",
-        'db3 runs but cannot be looked at (FATAL:  password authentication failed for user "x"): whether it takes writes is not known.',
+        'db3 runs but cannot be inspected (FATAL:  password authentication failed for user "x"): whether it takes writes is not known.',
     ]
     assert pair(DB1, DB2).dangers() == []
 
@@ -400,11 +400,11 @@ def test_who_is_not_back():
     assert n.not_back(pair(DEAD, leader, behind, silent), leader, "db1", 0) == {
         "db1": "db1 is fenced (Connection refused) and must not start as a primary; it wrote nothing that the others have not, so "
         "standby.signal and primary_conninfo make it a standby",
-        "db3": "db3 does not stream from db2: let its primary_conninfo point at db2 and reload it; where its log says that the histories differ, "
-        "pg_rewind it or copy it anew",
+        "db3": "db3 does not stream from db2: make its primary_conninfo point to db2 and reload it; where its log says that the histories differ, "
+        "run pg_rewind or rebuild it",
         "db4": "db4 does not answer (Connection refused)",
     }
     assert n.not_back(pair(leader, replace(DB3, timeline=4)), leader, "db1", 0) == {}
     assert n.not_back(pair(DEAD, leader), leader, "db1", None)["db1"].endswith(
-        "run pg_rewind against the new primary or copy it anew, then add standby.signal and primary_conninfo"
+        "run pg_rewind against the new primary or rebuild it, then add standby.signal and primary_conninfo"
     )

@@ -470,7 +470,7 @@ def test_a_failover_wants_a_fence_and_the_loss_accepted(pair: Pair) -> None:
     assert pair.recovering("db2")
     result = pair.run(state="failover", fencing=FENCED, allow_data_loss=True)
     assert (result["changed"], result["leader"], result["timeline"], result["data_loss_bytes"]) == (True, "db2", 2, None)
-    assert "run pg_rewind against the new primary or copy it anew" in result["not_back"][0]
+    assert "run pg_rewind against the new primary or rebuild it" in result["not_back"][0]
     again = pair.run(state="failover", fencing=FENCED, allow_data_loss=True)
     assert (again["changed"], again["leader"], again["outage_seconds"] is not None) == (False, "db2", True)
 
@@ -515,7 +515,7 @@ def test_a_primary_that_turns_us_away_is_alive(pair: Pair) -> None:
     until(lambda: NativeDriver(pair.given()).clients["db1"].ask("SELECT 1")[1])
     reason, message = pair.refusal(state="failover", fencing=FENCED, allow_data_loss=True)
     assert reason == "leader_unsure"
-    assert "db1 runs but cannot be looked at: FATAL:  no pg_hba.conf entry for host" in message
+    assert "db1 runs but cannot be inspected: FATAL:  no pg_hba.conf entry for host" in message
     assert pair.recovering("db2")
 
 
@@ -529,7 +529,7 @@ def test_the_standby_that_received_most_leads_and_the_other_is_reported(servers:
     result = pair.run(state="failover", fencing=FENCED, allow_data_loss=True, rejoin_timeout=1)
     assert result["leader"] == "db3"
     assert [entry["name"] for entry in result["candidates"]][:2] == ["db3", "db2"]
-    assert "db2 does not stream from db3: let its primary_conninfo point at db3 and reload it" in result["not_back"][1]
+    assert "db2 does not stream from db3: make its primary_conninfo point to db3 and reload it" in result["not_back"][1]
 
 
 def test_the_module(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ def test_a_leader_whose_server_is_dead_is_no_leader():
 
 def test_a_leader_without_the_lease_is_waited_for():
     plan = f.plan(cluster(stored=keys(leader=None)), Request("failover"))
-    assert (plan.action, plan.message) == ("wait", "wait until db1, which says that it leads, has the lease or steps down")
+    assert (plan.action, plan.message) == ("wait", "wait until db1, which claims to lead, has the lease or steps down")
 
 
 def test_promotion_of_a_standby_cluster():
@@ -164,21 +164,21 @@ def test_priority_decides_between_equals():
             cluster(),
             Request("switchover"),
             "no_direction",
-            "db1 leads main. Name the leader to be relieved or the candidate: without one, every further run would switch again.",
+            "db1 leads main. Name the leader to be replaced or the candidate: without one, every further run would switch again.",
             id="switchover without a direction",
         ),
         pytest.param(
             cluster(),
             Request("switchover", candidate="db9"),
             "unknown_member",
-            "candidate is db9, which is no member of main. Members: db1, db2.",
+            "candidate is db9, which is not a member of main. Members: db1, db2.",
             id="unknown candidate",
         ),
         pytest.param(
             cluster(),
             Request("switchover", leader="db9"),
             "unknown_member",
-            "leader is db9, which is no member of main. Members: db1, db2.",
+            "leader is db9, which is not a member of main. Members: db1, db2.",
             id="unknown leader",
         ),
         pytest.param(
@@ -199,15 +199,15 @@ def test_priority_decides_between_equals():
             cluster({"db1": LEADER, "db2": LEADER}),
             Request("switchover", leader="db1"),
             "two_leaders",
-            "db1 and db2 both say that they lead main. Nothing is done: stop Patroni on the one without the lease (db1 holds it), then look at "
-            "its data before it joins again.",
+            "db1 and db2 both claim to lead main. Nothing was done: stop Patroni on the one without the lease (db1 holds it), then examine "
+            "its data before it rejoins.",
             id="two leaders",
         ),
         pytest.param(
             cluster(quorum_seen="https://10.0.0.21:2379: timed out"),
             Request("switchover", leader="db1"),
             "no_quorum",
-            "etcd has no quorum (https://10.0.0.21:2379: timed out); db1 goes on leading. Without it nobody can be promoted safely: bring members "
+            "etcd has no quorum (https://10.0.0.21:2379: timed out); db1 keeps leading. Without it nobody can be promoted safely: bring members "
             "of etcd back first.",
             id="no quorum, leader in failsafe mode",
         ),
@@ -229,7 +229,7 @@ def test_priority_decides_between_equals():
             gone(standby={"timeline": 2, "xlog": {"received_location": None}}),
             Request("failover"),
             "no_candidate",
-            "No member of main can take over: db2 does not say what it has received; db1 does not answer: Connection refused.",
+            "No member of main can take over: db2 does not report what it has received; db1 does not answer: Connection refused.",
             id="no candidate",
         ),
         pytest.param(
@@ -354,7 +354,7 @@ def test_growth_after_the_last_report_is_counted():
 
 def test_a_standby_that_did_not_stream_from_the_late_leader_is_left_out():
     seen = gone(asynchronous(leader=None, status={"optime": LSN, "slots": {"db2": 1}}), {"xlog": {"received_location": 200 * 2**20}})
-    assert f.judge(seen, Request("failover"))[0]["reason"] == "did not stream from the leader that is gone: its history may differ"
+    assert f.judge(seen, Request("failover"))[0]["reason"] == "did not stream from the lost leader: its history may differ"
 
 
 @given(

@@ -39,7 +39,7 @@ ALONE = {
     ("seen", "name", "state", "pending", "action", "message"),
     [
         (cluster(), "db2", "restarted", True, "restart", "db2 was restarted and streams"),
-        (cluster(pending=()), "db2", "restarted", True, "", "nothing of db2 waits for a restart"),
+        (cluster(pending=()), "db2", "restarted", True, "", "db2 has no pending restart"),
         (cluster(pending=()), "db2", "restarted", False, "restart", "db2 was restarted and streams"),
         (cluster(), "db1", "restarted", True, "", "db1 leads: a switchover comes first"),
         (ALONE, "db1", "restarted", True, "restart", "db1 was restarted and leads"),
@@ -54,14 +54,20 @@ def test_plan(seen, name, state, pending, action, message):
 @pytest.mark.parametrize(
     ("seen", "name", "state", "reason", "message"),
     [
-        (cluster(), "db9", "restarted", "unknown_member", "db9 is no member of main. Members: db1, db2."),
-        (cluster(), "db1", "restarted", "leads", "db1 leads main. Relieve it first: playbooks/switchover_postgresql.yml -e pg_leader=db1."),
+        (cluster(), "db9", "restarted", "unknown_member", "db9 is not a member of main. Members: db1, db2."),
+        (
+            cluster(),
+            "db1",
+            "restarted",
+            "leads",
+            "db1 leads main. Switch over first: playbooks/switchover_postgresql.yml -e pg_leader=db1.",
+        ),
         (
             cluster(),
             "db1",
             "reinitialized",
             "leads",
-            "db1 leads main. Relieve it first: playbooks/switchover_postgresql.yml -e pg_leader=db1.",
+            "db1 leads main. Switch over first: playbooks/switchover_postgresql.yml -e pg_leader=db1.",
         ),
         (ALONE, "db1", "reinitialized", "leads", "db1 is the only member of main: there is nothing to copy its data from."),
         (
@@ -69,21 +75,21 @@ def test_plan(seen, name, state, pending, action, message):
             "db2",
             "reinitialized",
             "no_leader",
-            "Nobody leads main, so db2 may hold the only good copy. Get a leader first.",
+            "Nobody leads main, so db2 may hold the only good copy. Get a leader elected first.",
         ),
         (
             cluster(first="stopped"),
             "db2",
             "restarted",
             "others_unwell",
-            "db2 is not restarted while db1 is stopped. Bring that back first.",
+            "db2 is not restarted while db1 is stopped. Repair that first.",
         ),
         (
             cluster(second="starting"),
             "db2",
             "restarted",
             "unwell",
-            "db2 is starting, a restart does not mend that. Look at `journalctl -u patroni` there.",
+            "db2 is starting, a restart does not fix that. Look at `journalctl -u patroni` there.",
         ),
     ],
 )

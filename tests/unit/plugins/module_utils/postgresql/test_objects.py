@@ -88,9 +88,9 @@ def test_who_is_no_superuser_does_not_say_what_only_a_superuser_may() -> None:
 @pytest.mark.parametrize(
     ("wanted", "now", "words"),
     [
-        ({"name": "r", "replication": True}, None, "The role r is to be REPLICATION. admin is no superuser"),
-        ({"name": "r", "superuser": True}, role(), "is to be SUPERUSER"),
-        ({"name": "r"}, role(superuser=True), "is, and is not to be, SUPERUSER"),
+        ({"name": "r", "replication": True}, None, "The role r should be REPLICATION. admin is not a superuser"),
+        ({"name": "r", "superuser": True}, role(), "should be SUPERUSER"),
+        ({"name": "r"}, role(superuser=True), "is, but should not be, SUPERUSER"),
     ],
 )
 def test_what_only_a_superuser_may_is_refused(wanted: dict[str, Any], now: dict[str, Any] | None, words: str) -> None:

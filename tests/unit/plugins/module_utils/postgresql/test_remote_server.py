@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Sessions over TLS, and what an administrator who is no superuser can do, against real servers as a provider runs them.
+"""Sessions over TLS, and what an administrator who is not a superuser can do, against real servers as a provider runs them.
 
 Each PostgreSQL whose programs this machine has; UPTIER_POSTGRESQL names further directories of programs, with colons between them.
 """
@@ -194,9 +194,9 @@ def test_a_session_is_encrypted_and_knows_its_user(provider: Provider) -> None:
         ({"password": "wrong"}, "wrong_password", "does not accept the password of admin"),
         ({"user": "stranger"}, "wrong_password", "does not accept the password of stranger"),
         ({"host": "127.0.0.1"}, "certificate_refused", "not valid for '127.0.0.1'"),
-        ({"ca": pem(authority("somebody else")[0])}, "certificate_refused", "not verified by the given authority"),
-        ({"ca": ""}, "certificate_refused", "not verified by the authorities that this system trusts"),
-        ({"ca": "a page that says: log in first"}, "bad_authority", "no certificate in PEM form"),
+        ({"ca": pem(authority("somebody else")[0])}, "certificate_refused", "cannot be verified against the given authority"),
+        ({"ca": ""}, "certificate_refused", "cannot be verified against the authorities that this system trusts"),
+        ({"ca": "a page that says: log in first"}, "bad_authority", "not a certificate in PEM format"),
         ({"port": 1}, "not_reachable", "Connection refused"),
         ({"host": "nowhere.invalid"}, "unknown_name", "nowhere.invalid cannot be resolved"),
         ({"user": "older"}, "no_scram", "an MD5 hash of the password"),
@@ -212,7 +212,7 @@ def test_what_is_refused_is_named(provider: Provider, changes: dict[str, Any], r
     assert PASSWORD not in repr(provider.remote)
 
 
-@pytest.mark.parametrize(("answer", "words"), [(b"N", "offers no TLS"), (b"", "is no PostgreSQL"), (b"HTTP/1.1 400", "is no PostgreSQL")])
+@pytest.mark.parametrize(("answer", "words"), [(b"N", "offers no TLS"), (b"", "is not PostgreSQL"), (b"HTTP/1.1 400", "is not PostgreSQL")])
 def test_a_server_without_tls_hears_no_password(answer: bytes, words: str) -> None:
     heard = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -298,7 +298,7 @@ def test_all_that_is_wrong_is_said_at_once(run: Callable[..., dict[str, Any]]) -
     assert "The user weak of localhost:" in seen["problems"][0]
     assert "ALTER ROLE weak CREATEDB CREATEROLE." in seen["problems"][0]
     assert "cannot grant pg_monitor" in seen["problems"][1]
-    assert "and 50 may be wanted" in seen["problems"][2]
+    assert "and up to 50 may be needed" in seen["problems"][2]
     assert "nowhere.invalid cannot be resolved" in seen["problems"][3]
     assert seen["reason"] == "not_usable"
 
@@ -350,7 +350,7 @@ def test_a_changed_password_is_set_and_seen_by_nobody(run: Callable[..., dict[st
 def test_what_only_a_superuser_can_do_is_refused(run: Callable[..., dict[str, Any]]) -> None:
     failed = objects(run, fails=True, roles=[{"name": "monitor", "replication": True}])
     assert failed["reason"] == "not_a_superuser"
-    assert "The role monitor is to be REPLICATION. admin is no superuser" in failed["msg"]
+    assert "The role monitor should be REPLICATION. admin is not a superuser" in failed["msg"]
 
 
 def test_what_the_server_refuses_is_passed_on(run: Callable[..., dict[str, Any]], provider: Provider) -> None:

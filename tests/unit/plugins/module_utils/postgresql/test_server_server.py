@@ -48,7 +48,7 @@ def test_nothing_is_wrong() -> None:
         ),
         (
             {"connections": 96},
-            "db:5432 accepts 96 connections, and 97 may be wanted. Lower pgbouncer_connection_budget, "
+            "db:5432 accepts 96 connections, and up to 97 may be needed. Lower pgbouncer_connection_budget, "
             "or choose a larger server at the provider.",
         ),
     ],

@@ -339,7 +339,7 @@ def test_a_missing_node_stops_the_forming_only() -> None:
     form(world)
     world.down = {"h2:6380"}
     assert plan(world.shape, world.views()) == []
-    assert absences(world.shape, world.views()) == ["h2:6380 cannot be asked: nothing listens.", "h1:6379 has 0 of 1 replicas."]
+    assert absences(world.shape, world.views()) == ["h2:6380 cannot be queried: nothing listens.", "h1:6379 has 0 of 1 replicas."]
 
 
 def test_check_mode_takes_silent_nodes_for_new_ones() -> None:
