@@ -9,10 +9,13 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.uptier.platform.plugins.action.preflight import releases
 from ansible_collections.uptier.platform.plugins.plugin_utils import preflight
 
 MARK = "uptier-probe"
 VERSION = 'import sys; print("%d.%d" % sys.version_info[:2])'
+# Releases of applications that are unpacked, as APPLICATION/VERSION.
+UNPACKED = "cd /opt/uptier/apps 2>/dev/null && ls -d */releases/* 2>/dev/null | sed s,/releases/,/, || true"
 
 
 class ActionModule(ActionBase):
@@ -31,19 +34,19 @@ class ActionModule(ActionBase):
                 answer.update(self._become())
         except (AnsibleError, OSError) as error:
             answer["error"] = str(error)
-        result.update(preflight.judge_probe(answer), changed=False)
+        result.update(preflight.judge_probe(answer, releases()), changed=False)
         return result
 
     def _ask(self, interpreter: str) -> dict[str, Any]:
         script = (
             f"echo {MARK}; id -u; (. /etc/os-release && echo \"$ID|$VERSION_ID\") 2>/dev/null || echo '|'; "
-            f"{shlex.quote(interpreter)} -c {shlex.quote(VERSION)} 2>/dev/null || true"
+            f"{shlex.quote(interpreter)} -c {shlex.quote(VERSION)} 2>/dev/null || echo; {UNPACKED}"
         )
         answer = self._low_level_execute_command(script, sudoable=False)
         lines = answer["stdout"].replace("\r", "").partition(MARK + "\n")[2].splitlines()
         if len(lines) < 2:
             return {"error": answer.get("stderr") or answer["stdout"] or f"the connection ended with {answer.get('rc')}"}
-        return {"uid": lines[0], "os": lines[1], "python": lines[2] if len(lines) > 2 else ""}
+        return {"uid": lines[0], "os": lines[1], "python": lines[2] if len(lines) > 2 else "", "unpacked": lines[3:]}
 
     def _become(self) -> dict[str, Any]:
         try:

@@ -7,15 +7,31 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import redis_layout
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, ports, quoting, redis_layout
 
 
 def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -> list[dict[str, Any]]:
     """Return one cache user for each application that has a cache; each sees its own keys only."""
     try:
-        return redis_layout.users(applications, passwords)
+        return redis_layout.users(application.completed(applications), passwords)
     except redis_layout.LayoutError as error:
         raise AnsibleFilterError(str(error)) from error
+
+
+def redis_rules(account: dict[str, Any], commands: list[str]) -> str:
+    """Return the rules of one ACL user; without own commands it gets the usual ones of an application."""
+    try:
+        return redis_layout.rules(account, commands)
+    except quoting.QuotingError as error:
+        raise AnsibleFilterError(f"redis_users: {error}") from error
+
+
+def redis_nodes(members: list[dict[str, Any]], port: int | None = None, domain: str = "internal") -> str:
+    """Return the addresses from which a client learns the cluster: redis-1.internal:6379,redis-2.internal:6379,...
+
+    Without `port` it is the platform's default.
+    """
+    return redis_layout.endpoints(members, ports.default("redis") if port is None else port, domain)
 
 
 class FilterModule:
@@ -24,8 +40,8 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "redis_layout": redis_layout.layout,
-            "redis_nodes": redis_layout.endpoints,
+            "redis_nodes": redis_nodes,
             "redis_problems": redis_layout.problems,
-            "redis_rules": redis_layout.rules,
+            "redis_rules": redis_rules,
             "redis_users": redis_users,
         }

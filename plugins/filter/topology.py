@@ -1,24 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filters over the inventory and the tier profiles."""
+"""Filters over the inventory, the tier profiles and the Debian releases."""
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.uptier.platform.plugins.plugin_utils import tiers, topology
-
-DATA = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars"
-
-
-@cache
-def read(name: str) -> Any:
-    """Return one of the platform's data files, read once a process."""
-    return yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
+from ansible_collections.uptier.platform.plugins.plugin_utils.data import read
 
 
 def members(hosts: list[str], hostvars: Any, domain: str = "internal") -> list[dict[str, str]]:
@@ -37,8 +27,19 @@ def tier_value(tier: str, key: str) -> Any:
         raise AnsibleFilterError(str(error)) from error
 
 
+def release_value(release: str, name: str) -> str:
+    """Return the version of a program that a Debian release carries."""
+    releases = read("releases.yml")["platform_releases"]
+    carried = releases.get(str(release))
+    if carried is None:
+        raise AnsibleFilterError(f"Debian {release!s} is not supported: hosts run Debian {' or '.join(releases)}.")
+    if name not in carried:
+        raise AnsibleFilterError(f"releases.yml does not say which {name} Debian {release!s} carries: it has {', '.join(sorted(carried))}.")
+    return carried[name]
+
+
 class FilterModule:
-    """Filters of uptier.platform over inventory and tiers."""
+    """Filters of uptier.platform over inventory, tiers and releases."""
 
     def filters(self) -> dict[str, Any]:
-        return {"members": members, "tier_value": tier_value}
+        return {"members": members, "release_value": release_value, "tier_value": tier_value}

@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.plugin_utils import secrets
-from ansible_collections.uptier.platform.plugins.plugin_utils.application import DATABASE_CONNECTIONS, ApplicationError, pools
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, firewall, secrets
 from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
+from ansible_collections.uptier.platform.plugins.plugin_utils.ports import (
+    LAST,
+    UNPRIVILEGED,
+    Numbers,
+    PortError,
+    default,
+    differing,
+    named,
+    table,
+    valid,
+)
 from ansible_collections.uptier.platform.plugins.plugin_utils.postgresql_tuning import RESERVED_CONNECTIONS
+from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed, nearest
 from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of
 
 KNOWN_GROUPS = ("gateway", "app", "postgresql", "etcd", "redis", "monitoring", "backup")
 BUILT_IN_GROUPS = ("all", "ungrouped")
-RELEASES = {"12": "bookworm", "13": "trixie"}
 # Key in the tier profile, by group.
 LEAST = {
     "gateway": "gateway_min",
@@ -38,58 +48,18 @@ MANAGED_PASSWORD = "vault_postgresql_managed_password"
 MOST = {"app": "app_max", "postgresql": "postgresql_max"}
 # Whose memory share counts on hosts of which group.
 SHARES = {"postgresql": "postgresql", "redis": "redis", "app": "app", "prometheus": "monitoring", "loki": "monitoring"}
-# Stores whose members must run one release, with the groups that hold them and the reason.
+# Stores whose members must run one release: the groups that hold them, the reason, and the program whose version differs.
 STORES = (
-    (("postgresql",), "PostgreSQL {versions} cannot replicate with each other", {"12": "15", "13": "17"}),
-    (("redis",), "Redis {versions} cannot replicate with each other", {"12": "7.0", "13": "8.0"}),
-    (("etcd",), "etcd {versions} in one cluster is meant for the time of an upgrade only", {"12": "3.4", "13": "3.5"}),
-    (("backup", "postgresql"), "pgBackRest {versions} refuse each other", {"12": "2.45", "13": "2.55"}),
+    (("postgresql",), "PostgreSQL {versions} cannot replicate with each other", "postgresql"),
+    (("redis",), "Redis {versions} cannot replicate with each other", "redis"),
+    (("etcd",), "etcd {versions} in one cluster is meant for the time of an upgrade only", "etcd"),
+    (("backup", "postgresql"), "pgBackRest {versions} refuse each other", "pgbackrest"),
 )
-LOCAL, ADDRESS, EVERYWHERE = "127.0.0.1", "the host's address", "every address"
-# Who listens: group, user's variable (or None), port, listener, where.
-LISTENERS = (
-    ("gateway", None, 80, "nginx", EVERYWHERE),
-    ("gateway", None, 443, "nginx", EVERYWHERE),
-    ("app", "haproxy_port", 8443, "HAProxy", EVERYWHERE),
-    ("app", "haproxy_metrics_port", 8404, "HAProxy's metrics", EVERYWHERE),
-    ("app", "haproxy_postgresql_leader_port", 5000, "HAProxy to the PostgreSQL leader", LOCAL),
-    ("app", "haproxy_postgresql_replica_port", 5001, "HAProxy to PostgreSQL replicas", LOCAL),
-    ("app", "pgbouncer_port", 6432, "PgBouncer", LOCAL),
-    ("app", "exporters_pgbouncer_port", 9127, "the PgBouncer exporter", EVERYWHERE),
-    ("postgresql", "postgresql_port", 5432, "PostgreSQL", EVERYWHERE),
-    ("postgresql", None, 8008, "Patroni", EVERYWHERE),
-    ("postgresql", "exporters_postgres_port", 9187, "the PostgreSQL exporter", EVERYWHERE),
-    ("etcd", None, 2379, "etcd", EVERYWHERE),
-    ("etcd", None, 2380, "etcd's peers", EVERYWHERE),
-    ("redis", None, 6379, "Redis", EVERYWHERE),
-    ("redis", None, 6380, "Redis, second instance", EVERYWHERE),
-    ("redis", None, 16379, "Redis' cluster bus", EVERYWHERE),
-    ("redis", None, 16380, "Redis' cluster bus, second instance", EVERYWHERE),
-    ("redis", "exporters_redis_port", 9121, "the Redis exporter", EVERYWHERE),
-    ("backup", None, 8432, "pgBackRest", EVERYWHERE),
-    ("monitoring", None, 9090, "Prometheus", EVERYWHERE),
-    ("monitoring", None, 9093, "Alertmanager", EVERYWHERE),
-    ("monitoring", None, 9094, "Alertmanager's peers", EVERYWHERE),
-    ("monitoring", None, 3000, "Grafana", ADDRESS),
-    ("monitoring", None, 3100, "Loki", EVERYWHERE),
-    ("all", "exporters_node_port", 9100, "the host exporter", EVERYWHERE),
-)
-
-
 # Two of the messages of ansible-core's argument specification, to say them more plainly.
 UNSUPPORTED = re.compile(r"^(?:Unsupported parameters[^:]*: )?(\S+)\. Supported parameters include: (.*)$")
 MISTYPED = re.compile(
     r"^(?:argument|Elements value for option) '(\w+)'.* is of type (?:<class ')?(\w+)(?:'>)? and we were unable to convert to (\w+)"
 )
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong."""
-
-    where: str
-    seen: str
-    fix: str
 
 
 @dataclass
@@ -98,9 +68,11 @@ class Context:
 
     tier: str
     tiers: Mapping[str, Mapping[str, Any]]
+    releases: Mapping[str, Mapping[str, str]]
     groups: Mapping[str, Sequence[str]]
     hostvars: Mapping[str, Mapping[str, Any]]
-    applications: Sequence[Mapping[str, Any]] = ()
+    applications: Any = ()  # as the user wrote them
+    archives: Mapping[str, Any] = field(default_factory=dict)  # what is in the releases; application_check.release_problems() has the shape
     expected_users: int | None = None
     structural_groups: frozenset[str] = frozenset()  # groups that only hold other groups
     other_groups: frozenset[str] = frozenset()
@@ -111,7 +83,13 @@ class Context:
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     invalid: Sequence[str] = ()  # messages of the argument specification
     managed: Mapping[str, Any] = field(default_factory=dict)  # a provider's PostgreSQL
+    extra_flows: Sequence[Mapping[str, Any]] = ()
     managed_ca: str | None = None  # what its file on the controller holds; None where it cannot be read
+
+    @property
+    def completed(self) -> list[application.Application]:
+        """Return the applications with every key, as far as they can be read; check_applications() says what is wrong."""
+        return application.completed(self.applications)
 
     @property
     def profile(self) -> Mapping[str, Any]:
@@ -119,16 +97,6 @@ class Context:
 
     def hosts(self, group: str) -> list[str]:
         return list(self.groups.get(group, ()))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ' Did you mean X?' or nothing."""
-    match = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    return f"Did you mean {match[0]}? " if match else ""
-
-
-def listed(items: Iterable[Any]) -> str:
-    return ", ".join(str(item) for item in items)
 
 
 def check_specification(context: Context) -> list[Problem]:
@@ -152,6 +120,15 @@ def check_specification(context: Context) -> list[Problem]:
 def check_tier(context: Context) -> list[Problem]:
     if context.tier in context.tiers:
         return []
+    if not context.tier:
+        playbooks = listed(f"playbooks/{tier}.yml" for tier in context.tiers)
+        return [
+            Problem(
+                "platform_tier",
+                "is not set, so it is not known which numbers hold",
+                f"Run the playbook of a tier ({playbooks}), or set it.",
+            )
+        ]
     fix = f"{nearest(context.tier, context.tiers)}Use one of {listed(context.tiers)}."
     return [Problem("platform_tier", f"is {context.tier!r}, which is no tier", fix)]
 
@@ -276,27 +253,22 @@ def pool_sizes(context: Context, host: str) -> list[int]:
     if isinstance(own, Sequence) and all(isinstance(pool, Mapping) for pool in own):
         return [pool["size"] for pool in own if isinstance(pool.get("size"), int)]
     budget = number(context, host, "pgbouncer_connection_budget", 0)
-    return [pool["size"] for pool in pools(context.applications, len(context.hosts("app")), budget)]
+    return [pool["size"] for pool in application.pools(context.completed, len(context.hosts("app")), budget)]
 
 
 def check_connections(context: Context) -> list[Problem]:
     """Follow the connections from the processes through the pools to the server; at each step there must be enough."""
     hosts, servers = context.hosts("app"), context.hosts("postgresql")
-    applications = [item for item in context.applications if item.get("database")]
+    applications = [item for item in context.completed if item["database"]]
     if not hosts or not (servers or context.managed) or not applications or not context.profile:
         return []
     try:
         taken = {host: sum(pool_sizes(context, host)) for host in hosts}
-    except ApplicationError as error:
+    except application.ApplicationError as error:
         seen, dummy, fix = str(error).partition(". ")
         return [Problem("variable pgbouncer_connection_budget:", seen, fix)]
     problems = []
-    clients = sum(
-        (service.get("instances", 1) + (1 if service.get("kind", "web") == "web" else 0))
-        * service.get("database_connections", DATABASE_CONNECTIONS)
-        for item in applications
-        for service in item.get("services") or ()
-    )
+    clients = sum(application.processes(service) * service["database_connections"] for item in applications for service in item["services"])
     accepted = min(number(context, host, "pgbouncer_max_client_conn", 2000) for host in hosts)
     if clients > accepted:
         seen = f"may open {clients} connections to the pools of their host, which accept {accepted}"
@@ -323,7 +295,7 @@ def check_connections(context: Context) -> list[Problem]:
 def check_secrets(context: Context) -> list[Problem]:
     problems, missing = [], []
     strangers: set[str] = set()
-    for secret in secrets.wanted(context.secrets, context.applications):
+    for secret in secrets.wanted(context.secrets, context.completed):
         hosts = context.hosts(secret.needed_by) or (context.hosts("app") if context.managed and secret.managed else [])
         if not hosts:
             continue
@@ -371,10 +343,12 @@ def check_managed(context: Context) -> list[Problem]:
     for key in ("port", "replica_port"):
         port = given.get(key)
         if isinstance(port, int) and not 1 <= port <= 65535:
-            problems.append(Problem(f"variable {name}.{key}", f"is {port}, which is no port", "Correct it; 5432 is the usual one."))
+            problems.append(
+                Problem(f"variable {name}.{key}", f"is {port}, which is no port", f"Correct it; {default('postgresql')} is the usual one.")
+            )
     problems += check_managed_authority(given, context.managed_ca)
     user = given.get("admin_user")
-    if user and user in [*database_users(databases(context.applications)), "monitor"]:
+    if user and user in [*database_users(databases(context.completed)), "monitor"]:
         seen = f"is {user}, which is the name of a user that the platform makes for itself"
         problems.append(Problem(f"variable {name}.admin_user", seen, "Use another user as the administrator, or rename the application."))
     hosts = context.hosts("app") or context.hosts("all")
@@ -399,49 +373,103 @@ def check_managed_authority(given: Mapping[str, Any], text: str | None) -> list[
     return []
 
 
-def check_services(context: Context) -> list[Problem]:
-    problems = []
-    for application in context.applications:
-        for service in application.get("services") or ():
-            count = service.get("instances", 1)
-            if service.get("kind", "web") == "web" and isinstance(count, int) and count > 1 and not service.get("health"):
-                where = f"service {application.get('name')}.{service.get('name')}"
-                seen = f"has {count} instances and no health path, so nobody could tell which of them can serve"
-                problems.append(Problem(where, seen, "Give it one, for example health: /api/health."))
+def check_applications(context: Context) -> list[Problem]:
+    """Look at the applications as they were written, at their releases, and at what is said about them elsewhere."""
+    hosts = context.hosts("app")
+    problems = application_check.problems(context.applications)
+    if hosts:
+        problems += application_check.release_problems(context.applications, context.archives)
+        problems += application_check.secret_environment_problems(context.applications, context.hostvars[hosts[0]].get("app_secret_env"))
     return problems
 
 
-def listeners(context: Context, host: str) -> list[tuple[int, str, str]]:
-    """Return (port, who, where) for all that listens on a host."""
-    found = []
-    for group, variable, port, who, where in LISTENERS:
-        if host in context.hosts(group):
-            chosen = context.hostvars[host].get(variable, port) if variable else port
-            found.append((int(chosen), who, where))
+def check_port_variables(context: Context) -> list[Problem]:
+    """Look at every variable that moves a port."""
+    problems, numbers = [], Numbers(context.hostvars, context.groups, context.profile)
+    for port in table().values():
+        found: dict[Any, list[str]] = {}
+        for host in context.hosts("all"):
+            if port.variable and port.runs_on(host, context.groups):
+                found.setdefault(context.hostvars[host].get(port.variable, port.port), []).append(host)
+        where, right = f"variable {port.variable}", {}
+        for value, hosts in found.items():
+            number = valid(value)
+            if number is None:
+                problems.append(Problem(where, f"is {value!r} on {listed(hosts)}, which is no port", f"Use a number from 1 to {LAST}."))
+            elif number < UNPRIVILEGED and not port.root:
+                seen = f"is {number} on {listed(hosts)}, and {port.who} does not run as root, which alone may use it"
+                problems.append(Problem(where, seen, f"Use {UNPRIVILEGED} to {LAST}."))
+            elif above := [name for name in table().values() if name.of == port.name and max(numbers.all_on(hosts[0], name.name)) > LAST]:
+                seen = f"is {number} on {listed(hosts)}, and {above[0].who} is {above[0].plus} above it"
+                problems.append(Problem(where, seen, f"Use {UNPRIVILEGED} to {LAST - above[0].plus - 10}."))
+            else:
+                right.setdefault(number, []).extend(hosts)
+        if port.alike and len(right) > 1:
+            fix = f"All hosts of {' and '.join(port.groups)} have one; set it in group_vars."
+            problems.append(Problem(where, f"is {differing(right)}", fix))
+    return problems
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who wants a port of a host."""
+
+    port: int
+    who: str
+    service: bool = False
+    spare: bool = False  # kept for the instance that starts with a new release
+    beside_services: bool = False
+
+    def clashes(self, other: Listener) -> bool:
+        # Of two services check_applications() says it, with their places in the list.
+        apart = (self.service and (other.service or other.beside_services)) or (self.beside_services and other.service)
+        return self.port == other.port and not apart
+
+
+def listeners(context: Context, host: str) -> list[Listener]:
+    """Return all that listens on a host."""
+    found, numbers = [], Numbers(context.hostvars, context.groups, context.profile)
+    names = [port.name for port in table().values() if port.runs_on(host, context.groups)]
     if context.managed and host in context.hosts("monitoring")[:1]:
-        found.append((number(context, host, "exporters_postgres_port", 9187), "the PostgreSQL exporter", EVERYWHERE))
+        names.append("postgres-exporter")
+    for port in map(named, dict.fromkeys(names)):
+        try:
+            found.extend(Listener(number, port.who, beside_services=port.beside_services) for number in numbers.all_on(host, port.name))
+        except PortError:  # check_port_variables says it
+            continue
     if host in context.hosts("app"):
-        for application in context.applications:
-            for service in application.get("services") or ():
-                first, count = service.get("port"), service.get("instances", 1)
-                if isinstance(first, int) and isinstance(count, int):
-                    who = f"service {application.get('name')}.{service.get('name')}"
-                    found.extend((port, who, LOCAL) for port in range(first, first + count))
+        for unit in application.services(context.completed):
+            who = f"service {unit['application']}.{unit['service']}"
+            found.extend(Listener(port, who, service=True, spare=port == unit["spare"]) for port in application.ports(unit))
     return found
 
 
 def check_ports(context: Context) -> list[Problem]:
-    """Find ports that two listeners want. The same clash on several hosts is one problem."""
-    clashes: dict[tuple[int, str, str], list[str]] = {}
+    """Find ports that two listeners want. The clashes of the same two, also on several hosts, are one problem."""
+    clashes: dict[tuple[str, str], list[tuple[int, str, bool]]] = {}
     for host in context.hosts("all"):
-        claims = listeners(context, host)
-        for number, (port, who, where) in enumerate(claims):
-            for other_port, other, other_where in claims[:number]:
-                if port == other_port and (where == other_where or EVERYWHERE in (where, other_where)):
-                    clashes.setdefault((port, other, who), []).append(host)
+        there = listeners(context, host)
+        for place, one in enumerate(there):
+            for other in there[:place]:
+                if one.clashes(other):
+                    clashes.setdefault((other.who, one.who), []).append((one.port, host, one.spare or other.spare))
+    problems = []
+    for (first, second), found in clashes.items():
+        ports = sorted({port for port, dummy, spare in found})
+        hosts = dict.fromkeys(host for dummy, host, spare in found)
+        where, verb = (f"port {ports[0]}", "is") if len(ports) == 1 else (f"ports {listed(ports)}", "are")
+        spare = " A web service takes one more than it has instances, for releases." if any(spare for *dummy, spare in found) else ""
+        seen = f"{verb} wanted by {first} and by {second} on {listed(hosts)}"
+        problems.append(Problem(where, seen, f"Give one of them another port.{spare}"))
+    return sorted(problems, key=lambda problem: problem.where)
+
+
+def check_flows(context: Context) -> list[Problem]:
+    """Look at the flows that the user adds."""
     return [
-        Problem(f"port {port}", f"is wanted by {first} and by {second} on {listed(hosts)}", "Give one of them another port.")
-        for (port, first, second), hosts in sorted(clashes.items())
+        Problem(f"flow {flow.get('name')} of platform_flows_extra", seen, fix)
+        for flow in context.extra_flows
+        for seen, fix in firewall.complaints(flow, context.groups)
     ]
 
 
@@ -455,17 +483,17 @@ def check_probes(context: Context) -> list[Problem]:
 
 def check_releases(context: Context) -> list[Problem]:
     problems = []
-    for groups, reason, versions in STORES:
+    for groups, reason, program in STORES:
         seen: dict[str, list[str]] = {}
         for host in dict.fromkeys(host for group in groups for host in context.hosts(group)):
             release = context.probes.get(host, {}).get("release")
-            if release in RELEASES:
+            if release in context.releases:
                 seen.setdefault(release, []).append(host)
         if len(groups) > 1 and not all(context.hosts(group) for group in groups):
             continue
         if len(seen) > 1:
             parts = listed(f"Debian {release} on {listed(hosts)}" for release, hosts in sorted(seen.items()))
-            why = reason.format(versions=" and ".join(versions[release] for release in sorted(seen)))
+            why = reason.format(versions=" and ".join(context.releases[release][program] for release in sorted(seen)))
             name = " and ".join(groups)
             problems.append(
                 Problem(
@@ -491,8 +519,10 @@ CHECKS = (
     check_releases,
     check_memory,
     check_connections,
-    check_services,
+    check_applications,
+    check_port_variables,
     check_ports,
+    check_flows,
     check_secrets,
 )
 
@@ -511,13 +541,13 @@ def message(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def judge_probe(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn what a host answered into {release, python, problems}.
+def judge_probe(answer: Mapping[str, Any], releases: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Turn what a host answered into {release, python, unpacked, problems}; `releases` are those that are supported, by number.
 
     `answer` holds: error (text or None), uid, os ("debian|12"), python ("3.11" or ""), interpreter, become (bool),
-    become_uid, become_error.
+    become_uid, become_error, unpacked (list of APPLICATION/VERSION).
     """
-    result: dict[str, Any] = {"release": None, "python": None, "problems": []}
+    result: dict[str, Any] = {"release": None, "python": None, "unpacked": list(answer.get("unpacked") or ()), "problems": []}
 
     def report(seen: str, fix: str) -> None:
         result["problems"].append({"seen": seen, "fix": fix})
@@ -527,9 +557,9 @@ def judge_probe(answer: Mapping[str, Any]) -> dict[str, Any]:
         return result
     name, dummy, release = str(answer.get("os") or "").partition("|")
     result["release"] = release or None
-    if name != "debian" or release not in RELEASES:
+    if name != "debian" or release not in releases:
         found = f"{name or 'an unknown system'} {release}".strip()
-        report(f"runs {found.replace('debian', 'Debian')}", "Install Debian 12 or 13; nothing else is supported.")
+        report(f"runs {found.replace('debian', 'Debian')}", f"Install Debian {' or '.join(releases)}; nothing else is supported.")
     result["python"] = answer.get("python") or None
     if not result["python"]:
         report(f"has no Python at {answer.get('interpreter')}", "Install it: apt-get install python3.")

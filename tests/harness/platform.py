@@ -16,12 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import yaml
+
+from .enter import Reach
+
 ROOT = Path(__file__).resolve().parents[2]
 RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)"
     r"\s+failed=(?P<failed>\d+)\s+skipped=(?P<skipped>\d+)",
     re.MULTILINE,
 )
+# Who listens, by name. Read here as it is written, so that a fault of the product's own reading shows.
+PORTS: dict[str, dict[str, Any]] = {
+    port["name"]: port for port in yaml.safe_load((ROOT / "roles/platform/vars/flows.yml").read_text(encoding="utf-8"))["platform_ports"]
+}
 T = TypeVar("T")
 
 
@@ -59,7 +67,7 @@ class Run:
 
 
 class Platform:
-    """Hosts by their inventory names; every command runs inside them through the container engine."""
+    """Hosts by their inventory names; every command runs inside them as Ansible's do."""
 
     def __init__(self, inventory: Path, lab: str, tier: str) -> None:
         self.inventory, self.lab, self.tier = inventory, lab, tier
@@ -74,6 +82,7 @@ class Platform:
         self.data: dict[str, Any] = json.loads(listing.stdout)
         # These are not templated: what the inventory computes has to be computed here as well.
         self.hostvars: dict[str, dict[str, Any]] = self.data["_meta"]["hostvars"]
+        self.reach = Reach.of(next(iter(self.hostvars.values())).get("ansible_connection"))
 
     @staticmethod
     def tool(name: str) -> str:
@@ -97,6 +106,11 @@ class Platform:
         """The host's address on the lab's own network."""
         return f"{self.net}.{self.hostvars[host]['lab_number']}"
 
+    def port(self, host: str, name: str) -> int:
+        """Where something listens on a host: what the inventory says, else the default."""
+        row = PORTS[name]
+        return self.port(host, row["of"]) + row["plus"] if "of" in row else int(self.hostvars[host].get(row.get("variable"), row["port"]))
+
     def secrets(self) -> list[str]:
         """Every secret value of the vault, for searches; each must be long enough not to be found by chance."""
         variables = next(iter(self.hostvars.values()))
@@ -112,7 +126,8 @@ class Platform:
 
     def run(self, host: str, command: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a shell line as root inside a host."""
-        done = self.engine("exec", self.container(host), "sh", "-c", command, check=False, timeout=timeout)
+        seen = self.reach.run(self.container(host), ["sh", "-c", command], timeout=timeout)
+        done = subprocess.CompletedProcess(seen.args, seen.returncode, seen.stdout.decode(), seen.stderr.decode())
         if check and done.returncode:
             raise AssertionError(f"{host}: {command!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done
@@ -122,16 +137,10 @@ class Platform:
 
     def write(self, host: str, path: str, text: str) -> None:
         """Put a file into a host, also below a tmpfs, which `docker cp` cannot."""
-        command = ["docker", "exec", "-i", self.container(host), "sh", "-c", f"cat > {shlex.quote(path)}"]
-        subprocess.run(command, input=text, text=True, check=True, timeout=30)
+        self.reach.run(self.container(host), ["sh", "-c", f"cat > {shlex.quote(path)}"], given=text.encode(), timeout=30).check_returncode()
 
     def background(self, host: str, command: str, stdout: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["docker", "exec", self.container(host), "sh", "-c", command],
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return self.reach.start(self.container(host), ["sh", "-c", command], stdout=stdout)
 
     def playbook(self, name: str | None = None, *arguments: str, inventory: Path | None = None, timeout: float = 1500) -> Run:
         command = [
@@ -228,7 +237,8 @@ class Platform:
 
     def sql(self, host: str, statement: str, database: str = "postgres", check: bool = True) -> str:
         """One statement as the superuser over the local socket."""
-        line = f"cd /tmp && runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -d {database} -c {shlex.quote(statement)}"
+        psql = f"runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -p {self.port(host, 'postgresql')}"
+        line = f"cd /tmp && {psql} -d {database} -c {shlex.quote(statement)}"
         return self.run(host, line, check=check).stdout.strip()
 
     def members(self) -> list[dict[str, Any]]:
@@ -237,7 +247,7 @@ class Platform:
             done = self.run(
                 host,
                 "curl -s -m 3 --cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
-                f" https://{host}.internal:8008/cluster || true",
+                f" https://{host}.internal:{self.port(host, 'patroni')}/cluster || true",
                 check=False,
             )
             try:
@@ -253,42 +263,18 @@ class Platform:
         streaming = [role for role, state in states if role != "leader" and state == "streaming"]
         return len(leaders) == 1 and len(streaming) == len(self.group("postgresql")) - 1
 
-    def redis(self, host: str, *arguments: str, port: int = 6379, check: bool = True) -> str:
+    def redis(self, host: str, *arguments: str, port: int | None = None, check: bool = True) -> str:
         """redis-cli as the administrator, the password in the environment and not in the process list."""
+        port = port or self.port(host, "redis")
         password = self.hostvars[host].get("vault_redis_admin_password", "")
-        done = subprocess.run(
-            [
-                "docker",
-                "exec",
-                "-e",
-                "REDISCLI_AUTH",
-                self.container(host),
-                "redis-cli",
-                "--tls",
-                "--cacert",
-                "/etc/uptier/pki/ca.crt",
-                "--cert",
-                "/etc/uptier/pki/host.crt",
-                "--key",
-                "/etc/uptier/pki/host.key",
-                "-h",
-                f"{host}.internal",
-                "-p",
-                str(port),
-                "--user",
-                "admin",
-                "--no-auth-warning",
-                *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, "REDISCLI_AUTH": str(password)},
-        )
+        files = [("--cacert", "ca.crt"), ("--cert", "host.crt"), ("--key", "host.key")]
+        login = [word for option, name in files for word in (option, f"/etc/uptier/pki/{name}")]
+        words = ["redis-cli", "--tls", *login, "--user", "admin", "--no-auth-warning", "-h", f"{host}.internal", "-p", str(port)]
+        done = self.reach.run(self.container(host), [*words, *arguments], environment={"REDISCLI_AUTH": str(password)}, timeout=30)
+        output = done.stdout.decode()
         if check and done.returncode:
-            raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {done.stdout}{done.stderr}")
-        return done.stdout.strip()
+            raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {output}{done.stderr.decode()}")
+        return output.strip()
 
     def cache_healthy(self) -> bool:
         """Three masters and three replicas, all connected, none failed, as the second host sees it."""
