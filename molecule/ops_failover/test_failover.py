@@ -420,7 +420,7 @@ dynamic['postgresql']['parameters'].update(archive_mode='off', shared_buffers='3
 given.update(scope='dr', name='dr1', bootstrap={'dcs': dynamic, 'initdb': given['bootstrap']['initdb']})
 given['restapi'].update(listen=f'{address}:8009', connect_address=f'{address}:8009')
 server = given['postgresql']
-for name in ('before_stop', 'recovery_conf', 'pgbackrest', 'create_replica_methods'):
+for name in ('before_stop', 'pre_promote', 'recovery_conf', 'pgbackrest', 'create_replica_methods'):
     server.pop(name, None)
 server.update(listen=f'{address},127.0.0.1:5433', connect_address=f'{address}:5433', data_dir='/var/lib/postgresql/dr')
 server['pgpass'] += '-dr'
