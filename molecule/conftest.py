@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of all scenarios share: the scenario's hosts, reached as `docker exec` reaches them.
+"""What the tests of all scenarios share: the scenario's hosts, reached as Ansible reaches them.
 
 A test with the argument `host` runs once for each host; `testinfra_hosts = ["app", "db1"]` in its module names the
 groups and hosts to which it applies. A test with the argument `lab` sees all hosts at once. The scenarios of a whole
@@ -12,17 +12,37 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-import testinfra
 import yaml
+from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from harness.enter import Reach  # noqa: E402 - the path has to be set first
 from harness.platform import Platform  # noqa: E402 - the path has to be set first
 from harness.web import User  # noqa: E402
+
+
+class Backend(BaseBackend):
+    """testinfra's way into one host."""
+
+    NAME = "enter"
+    encoding = "UTF-8"
+
+    def __init__(self, container: str, reach: Reach) -> None:
+        """Know the host by its container."""
+        super().__init__(container)
+        self.name, self.reach = container, reach
+
+    def run(self, command: str, *args: str, **dummy: Any) -> CommandResult:
+        """Run a shell line as root."""
+        line = self.get_command(command, *args)
+        done = self.reach.run(self.name, ["/bin/sh", "-c", line])
+        return self.result(done.returncode, self.encode(line), done.stdout, done.stderr)
 
 
 @dataclass(frozen=True)
@@ -32,6 +52,7 @@ class Lab:
     name: str
     addresses: dict[str, str]
     groups: dict[str, list[str]]
+    reach: Reach
 
     @classmethod
     def read(cls) -> Lab:
@@ -40,7 +61,8 @@ class Lab:
         path = ROOT / ".cache" / "labs" / name / "inventory.yml"
         known = yaml.safe_load(path.read_text(encoding="utf-8"))["all"]
         groups = {group: list(content["hosts"]) for group, content in known["children"].items()}
-        return cls(name, {host: content["platform_address"] for host, content in known["hosts"].items()}, groups)
+        addresses = {host: content["platform_address"] for host, content in known["hosts"].items()}
+        return cls(name, addresses, groups, Reach.of(known["vars"]["ansible_connection"]))
 
     def container(self, host: str) -> str:
         """Return the name by which `docker kill`, `docker start` and the like know a host."""
@@ -48,7 +70,7 @@ class Lab:
 
     def host(self, name: str) -> Host:
         """Return a testinfra host."""
-        return testinfra.get_host(f"docker://{self.container(name)}")
+        return Host(Backend(self.container(name), self.reach))
 
     def select(self, names: list[str]) -> list[str]:
         """Return the hosts that a list of group and host names means."""

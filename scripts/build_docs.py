@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds the documentation: the pages of docs/, and a reference made from what the code itself says.
 
-Roles come from their argument_specs, modules and filters from ansible-doc, flows and tiers from their data. The result is
+Roles come from their argument_specs, modules and filters from ansible-doc, flows, tiers and Debian releases from their data. The result is
 build/docs/html. Nothing is fetched; a broken link or reference fails the build.
 """
 
@@ -199,6 +199,39 @@ def tiers_page() -> str:
     return "\n\n".join(["# Tiers", about, table(["number", *tiers], rows)]) + "\n"
 
 
+def releases_page() -> str:
+    releases = load(ROOT / "roles/platform/vars/releases.yml")["platform_releases"]
+    names = list(dict.fromkeys(name for carried in releases.values() for name in carried))
+    rows = [[name, *(literal(carried.get(name)) for carried in releases.values())] for name in names]
+    about = (
+        "What a host may run, and what it carries of the programs whose version matters here. Members of one PostgreSQL, Redis or etcd "
+        "cluster run one release, and so do the database hosts and the host that keeps their backups."
+    )
+    vendors = load(ROOT / "roles/platform/vars/vendors.yml")["platform_vendors"]
+    packages = [
+        [f"`{package}`", f"`{version}`", vendor["title"], vendor["repository"]["url"], "<br>".join(vendor["repository"]["fingerprints"])]
+        for vendor in vendors.values()
+        for package, version in vendor["tested"].items()
+    ]
+    foreign = (
+        "What Debian does not have comes from its vendor's apt repository, in the version that its configuration was written for, and signed "
+        "by a key with this fingerprint. `platform_grafana_repository` names a mirror, `grafana_version` and its like another version."
+    )
+    return (
+        "\n\n".join(
+            [
+                "# Debian releases",
+                about,
+                table(["", *(f"Debian {release}" for release in releases)], rows),
+                "## From a vendor",
+                foreign,
+                table(["package", "version", "vendor", "repository", "fingerprint"], packages),
+            ]
+        )
+        + "\n"
+    )
+
+
 def write(path: str, text: str) -> None:
     target = SOURCE / path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -209,6 +242,7 @@ def generate() -> None:
     """Put the reference beside the written pages."""
     write("reference/flows.md", flows_page())
     write("reference/tiers.md", tiers_page())
+    write("reference/releases.md", releases_page())
     roles = {path.parents[1].name: path.parents[1] for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml"))}
     for name, role in roles.items():
         write(f"reference/roles/{name}.md", role_page(role))

@@ -4,7 +4,7 @@
     scripts/build_patroni_wheels.py            fill build/wheels/patroni from the pinned requirements (verified by hash)
     scripts/build_patroni_wheels.py --pin 4.1.5   renew roles/postgresql/files/patroni-requirements.txt first
 
-The wheels serve Python 3.11 (Debian 12) and 3.13 (Debian 13) on amd64 and arm64 and need no compiler on the host:
+The wheels serve the Python of each supported Debian release on amd64 and arm64 and need no compiler on the host:
 what is published as source only is pure Python and is built here once. psycopg uses the libpq5 of Debian, which
 Debian keeps patched; its binary wheel would bring a copy of its own.
 """
@@ -20,16 +20,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from support import ROOT, releases
+
 PINNED = ROOT / "roles" / "postgresql" / "files" / "patroni-requirements.txt"
 WHEELS = ROOT / "build" / "wheels" / "patroni"
 WANTED = ("patroni[etcd3]=={version}", "psycopg")
-PYTHONS = ("3.11", "3.13")
+PYTHONS = [carried["python"] for carried in releases().values()]
 PLATFORMS = {
     machine: [f"manylinux_2_28_{machine}", f"manylinux_2_17_{machine}", f"manylinux2014_{machine}"] for machine in ("x86_64", "aarch64")
 }
-HEAD = """\
-# Patroni for roles/postgresql, for Python 3.11 and 3.13 on amd64 and arm64. psycopg loads the libpq5 of Debian.
+HEAD = f"""\
+# Patroni for roles/postgresql, for Python {" and ".join(PYTHONS)} on amd64 and arm64. psycopg loads the libpq5 of Debian.
 # Renew with: scripts/build_patroni_wheels.py --pin VERSION
 """
 

@@ -15,6 +15,10 @@ from types import SimpleNamespace
 from support import CACHE, ROOT, Problem, run, stop
 
 BIN = Path(sys.executable).parent
+# Sanity looks at what users install. Tests and documentation are linted with the tree.
+NOT_INSTALLED = ("molecule/", "tests/unit/", "tests/harness/", "tests/probes/", "tests/sample_app/", "docs/")
+# What another version of ansible-core may judge differently.
+OF_CORE = ("ansible-doc", "compile", "import", "runtime-metadata", "validate-modules")
 GET_PIP = """\
 # Does what get-pip.py does, from the package index that pip is configured for.
 import subprocess
@@ -25,14 +29,14 @@ subprocess.run([{pip!r}, "--python", sys.executable, "install", *wanted], check=
 """
 
 
-def copy_tree(parent: Path) -> Path:
-    """Copy what git knows, or would know, to a place where the tools recognise a collection."""
+def copy_tree(parent: Path, without: tuple[str, ...] = ()) -> Path:
+    """Copy what git knows, or would know, to a place where the tools recognise a collection, `without` some folders."""
     target = parent / "ansible_collections" / "uptier" / "platform"
     shutil.rmtree(parent, ignore_errors=True)
     listing = run("git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "-z").stdout
     for name in filter(None, listing.split("\0")):
         source = ROOT / name
-        if source.is_file():
+        if source.is_file() and not name.startswith(without):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name)
     # A repository of its own: ansible-test asks git for the files, and ours ignores the place where the copy lies.
@@ -40,8 +44,8 @@ def copy_tree(parent: Path) -> Path:
     return target
 
 
-def sanity(python: str) -> int:
-    """Run ansible-test sanity; each of its tests makes an environment of its own.
+def sanity(python: str, tests: tuple[str, ...] = ()) -> int:
+    """Run ansible-test sanity, all of it or some `tests`; each of them makes an environment of its own.
 
     ansible-test fetches get-pip.py from its makers' server, the only thing that does not come from the package index.
     It takes a cached one from the home directory, so it gets a home in which there is one.
@@ -63,10 +67,10 @@ def sanity(python: str) -> int:
         "LC_ALL": "C.UTF-8",
         "PATH": f"{BIN}:{os.environ['PATH']}",
     }
-    command = [BIN / "ansible-test", "sanity", "--python", python, "--color", "no"]
+    command = [BIN / "ansible-test", "sanity", "--python", python, "--color", "no", *(word for test in tests for word in ("--test", test))]
     done = subprocess.run(
         command,
-        cwd=copy_tree(CACHE / f"sanity_{python}"),
+        cwd=copy_tree(CACHE / f"sanity_{python}", without=NOT_INSTALLED),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -90,6 +94,8 @@ def galaxy() -> int:
         **os.environ,
         "GALAXY_IMPORTER_CHECK_REQUIRED_TAGS": "true",
         "GALAXY_IMPORTER_RUN_FLAKE8": "false",  # ruff does
+        # The stage before it does the same on the same files, with more rules.
+        "GALAXY_IMPORTER_RUN_ANSIBLE_LINT": str(bool(os.environ.get("UPTIER_FULL"))).lower(),
         "GALAXY_IMPORTER_ANSIBLE_LOCAL_TMP": str(CACHE / "tmp"),
         "PATH": f"{BIN}:{os.environ['PATH']}",
     }
@@ -106,11 +112,13 @@ def galaxy() -> int:
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("check", choices=["sanity", "galaxy"])
+    parser.add_argument("check", choices=["sanity", "sanity-of-core", "galaxy"])
     arguments = parser.parse_args()
     try:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise SystemExit(sanity(version) if arguments.check == "sanity" else galaxy())
+        if arguments.check == "galaxy":
+            raise SystemExit(galaxy())
+        raise SystemExit(sanity(version, OF_CORE if arguments.check == "sanity-of-core" else ()))
     except Problem as problem:
         stop("check_collection", problem)
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from support import ROOT, Problem, run, say, stop, succeeds
+from support import ROOT, Problem, releases, run, say, stop, succeeds
 
-CODENAMES = {12: "bookworm", 13: "trixie"}
+CODENAMES = {number: carried["codename"] for number, carried in releases().items()}
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-apt,ca-certificates,iproute2,procps"
 RECIPE = ROOT / "scripts" / "image"
 APT = Path("/etc/apt")
@@ -103,7 +103,8 @@ def suites_for(codename: str, sources: list[Source]) -> list[str]:
     if main is None:
         raise Problem(
             "Docker Hub does not answer, and this machine's apt sources name no Debian mirror to build test images from.\n"
-            f"Do one of: `docker pull debian:12` by hand; give images named {image_name(12)} and {image_name(13)}; run on Debian."
+            f"Do one of: `docker pull {' '.join(f'debian:{release}' for release in CODENAMES)}` by hand; "
+            f"give images named {' and '.join(image_name(release) for release in CODENAMES)}; run on Debian."
         )
     security = next((resolve(s.uri) for s in sources if s.suite.endswith("-security")), None)
     if security is None and main.endswith("/debian"):
@@ -160,7 +161,9 @@ def build(release: int, *, force: bool = False) -> None:
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("releases", nargs="*", type=int, default=list(CODENAMES), help="12, 13 (default: both)")
+    parser.add_argument(
+        "releases", nargs="*", type=int, default=list(CODENAMES), help="numbers of Debian releases (default: all that hosts may run)"
+    )
     parser.add_argument("--force", action="store_true", help="build also when nothing changed")
     parser.add_argument("--remove", action="store_true", help="remove the images instead")
     arguments = parser.parse_args()

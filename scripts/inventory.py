@@ -27,6 +27,10 @@ def copy_for(lab: str, source: Path) -> Path:
     additions = ROOT / "molecule" / lab.removeprefix("mol-") / "inventory"
     if additions.is_dir():
         shutil.copytree(additions, target, dirs_exist_ok=True)
+    # The demo's hosts are reached as a user of it may; those of a test as their lab decided.
+    made = yaml.safe_load((CACHE / "labs" / lab / "inventory.yml").read_text(encoding="utf-8"))["all"]["vars"]
+    reach = target / "group_vars" / "all" / "reach.yml"
+    reach.write_text(f"---\nansible_connection: {made['ansible_connection']}\n", encoding="utf-8")
     return target
 
 
@@ -47,10 +51,11 @@ def write_secrets(inventory: Path) -> None:
 
 def decide_vendor_software(inventory: Path) -> None:
     """Leave out what Debian does not have where its vendor's repository cannot be reached."""
-    defaults = yaml.safe_load((ROOT / "roles" / "grafana" / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    vendors = yaml.safe_load((ROOT / "roles/platform/vars/vendors.yml").read_text(encoding="utf-8"))["platform_vendors"]
+    repository = vendors["grafana"]["repository"]
     target = inventory / "group_vars" / "all" / "vendor.yml"
     try:
-        with urllib.request.urlopen(defaults["grafana_repository_key"], timeout=10):
+        with urllib.request.urlopen(f"{repository['url']}/{repository['key']}", timeout=10):
             reachable = True
     except OSError:
         reachable = False

@@ -15,25 +15,34 @@ import json
 import os
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from images import image_name
-from support import BUILD, CACHE, Problem, run, say, stop
+from images import CODENAMES, image_name
+from support import BUILD, CACHE, ROOT, Problem, run, say, stop
 
+sys.path.insert(0, str(ROOT / "tests"))
+from harness import enter
+
+T = TypeVar("T")
 LABEL = "uptier.lab"
 PACKAGE_CACHE = "uptier-apt-cache"
 POOL = "/var/cache/uptier-apt"
+# A mirror removes what an update has replaced, though not at once.
+LISTS_MINUTES = 60
 # What the hosts of each lab used of the processors, kept when they are removed.
 SPENT = CACHE / "processor-seconds"
 BOOT_SECONDS = 120
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 FIRST_NUMBER = 11
+# What a host weighs beside others where processors are scarce; the engine's own default is 1024.
+SHARES = os.environ.get("UPTIER_LAB_SHARES", "")
 FREE_NETS = range(20, 251)
 
 # --privileged is not to be had on every machine, and these are enough for systemd, nftables and keepalived.
@@ -64,8 +73,9 @@ class Host:
     def read(cls, name: str, given: dict[str, Any], number: int, groups: Iterable[str] = ()) -> Host:
         """Read lab_release, lab_number, lab_nested and lab_sysctls."""
         release = given.get("lab_release")
-        if release not in (12, 13):
-            raise Problem(f"host {name}: lab_release is {release!r}; set it to 12 or 13, the Debian release of the test host.")
+        if release not in CODENAMES:
+            known = " or ".join(map(str, CODENAMES))
+            raise Problem(f"host {name}: lab_release is {release!r}; set it to {known}, the Debian release of the test host.")
         sysctls = {str(key): str(value) for key, value in (given.get("lab_sysctls") or {}).items()}
         return cls(name, release, int(given.get("lab_number", number)), tuple(groups), bool(given.get("lab_nested")), sysctls)
 
@@ -88,10 +98,10 @@ def hosts_of_molecule(path: Path) -> list[Host]:
     ]
 
 
-def each(action: Callable[[Host], None], hosts: list[Host]) -> None:
+def each(action: Callable[[T], object], things: Iterable[T]) -> None:
     """Do something for all hosts at once; the first problem is raised after all have ended."""
     with ThreadPoolExecutor(max_workers=8) as pool:
-        for result in [pool.submit(action, host) for host in hosts]:
+        for result in [pool.submit(action, thing) for thing in things]:
             result.result()
 
 
@@ -116,13 +126,29 @@ def processor_seconds(name: str) -> float:
     total = 0.0
     with contextlib.suppress(OSError, ValueError):
         total += float((SPENT / name).read_text(encoding="ascii"))
-    with contextlib.suppress(OSError, http.client.HTTPException, ValueError, KeyError, Problem):
-        for container in run("docker", "ps", "-q", "--filter", f"label={LABEL}={name}", timeout=30).stdout.split():
-            engine = EngineConnection("localhost", timeout=10)
-            engine.request("GET", f"/containers/{container}/stats?stream=false&one-shot=true")
-            total += json.load(engine.getresponse())["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
-            engine.close()
+    with contextlib.suppress(Problem):
+        running = run("docker", "ps", "-q", "--filter", f"label={LABEL}={name}", timeout=30).stdout.split()
+        with ThreadPoolExecutor(max_workers=8) as pool:  # the engine takes most of a second for each
+            total += sum(pool.map(used, running))
     return total
+
+
+def used(container: str) -> float:
+    """Return what a container has used of the processors since it started, in seconds; 0 where the engine does not say."""
+    try:
+        engine = EngineConnection("localhost", timeout=10)
+        engine.request("GET", f"/containers/{container}/stats?stream=false&one-shot=true")
+        seconds = json.load(engine.getresponse())["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+        engine.close()
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return 0.0
+    return float(seconds)
+
+
+def connection(container: str) -> str:
+    """Return how Ansible and the tests reach the hosts of this machine: by the way that costs least and works for one of them."""
+    entered = enter.possible() and enter.Reach(entering=True).run(container, ["true"], timeout=30).returncode == 0
+    return "enter" if entered else "community.docker.docker"
 
 
 class Lab:
@@ -146,7 +172,7 @@ class Lab:
     # -- up -----------------------------------------------------------------------------------
 
     def up(self) -> None:
-        """Have every host running, booted, and its package lists fresh."""
+        """Have every host running, booted, and its package lists there."""
         numbers = [host.number for host in self.hosts]
         if len(set(numbers)) != len(numbers):
             raise Problem(f"two hosts of the lab {self.name} have the same lab_number: {sorted(numbers)}.")
@@ -204,6 +230,7 @@ class Lab:
             *(f"--network={self.name}", f"--ip={self.address(host)}"),
             *(f"--label={LABEL}={self.name}", f"--label=uptier.release={host.release}"),
             *FLAGS,
+            *([f"--cpu-shares={SHARES}"] if SHARES else []),
             *(NESTED_FLAGS if host.nested else ["--cgroupns=private"]),
             *(f"--sysctl={key}={value}" for key, value in host.sysctls.items()),
             f"--volume={PACKAGE_CACHE}:{POOL}",
@@ -237,10 +264,12 @@ class Lab:
             time.sleep(0.3)
 
     def _prepare(self, host: Host) -> None:
-        """Share downloaded packages between hosts and fetch the package lists.
+        """Share downloaded packages and package lists between hosts.
 
         Each host has an archive directory of its own, since apt locks it for as long as it installs. New packages are
         linked into the pool of the release, and the pool into the directory of each new host: no copy, no download.
+        Lists are fetched by the first host that finds none, or old ones, and copied by the others. They look as if
+        fetched now, as after an update, and a role that wants to fetch them itself does.
         """
         name = self.container(host)
         script = f"""set -eu
@@ -252,7 +281,23 @@ cat >/etc/apt/apt.conf.d/01uptier-lab <<CONF
 Dir::Cache::archives "$own/";
 DPkg::Pre-Invoke {{ "cp -ln $own/*.deb $pool/ 2>/dev/null || true"; }};
 CONF
-apt-get update -qq
+sources=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | cksum | tr ' ' -)
+kept={POOL}/lists/$sources
+mkdir -p "$kept"
+exec 9>"$kept/lock"
+flock 9
+if [ -z "$(find "$kept/fetched" -mmin -{LISTS_MINUTES} 2>/dev/null)" ]; then
+    rm -rf "$kept/fetched" "$kept/lists" "$kept/cache"
+    apt-get update -qq
+    cp -a /var/lib/apt/lists "$kept/lists"
+    mkdir "$kept/cache"
+    cp -a /var/cache/apt/*.bin "$kept/cache/"
+    : >"$kept/fetched"
+else
+    cp -a "$kept/lists/." /var/lib/apt/lists/
+    cp -a "$kept/cache/." /var/cache/apt/
+    touch /var/lib/apt/lists
+fi
 : >/var/lib/uptier-lab-prepared
 """
         run("docker", "exec", "-i", name, "sh", "-s", stdin=script, timeout=300)
@@ -268,7 +313,7 @@ apt-get update -qq
                 "vars": {
                     "lab_name": self.name,
                     "lab_net": self.net,
-                    "ansible_connection": "community.docker.docker",
+                    "ansible_connection": connection(self.container(self.hosts[0])),
                     "ansible_host": "{{ lab_name }}-{{ inventory_hostname }}",
                     # A container sees the memory, processors and kernel of the machine, which are not its own.
                     "platform_memory_mb": 1024,
@@ -295,12 +340,14 @@ apt-get update -qq
             record = SPENT / self.name
             record.parent.mkdir(parents=True, exist_ok=True)
             record.write_text(f"{spent:.1f}\n", encoding="ascii")
-            run("docker", "rm", "--force", "--volumes", *containers, timeout=120)
+            # The command by itself takes one after the other, half a second each.
+            each(lambda container: run("docker", "rm", "--force", "--volumes", container, timeout=120), containers)
         networks = run("docker", "network", "ls", "-q", "--filter", wanted).stdout.split()
         if networks:
             run("docker", "network", "rm", *networks)
         for made in ("labs", "inventories"):
             shutil.rmtree(CACHE / made / self.name, ignore_errors=True)
+        enter.forget(f"{self.name}-")
         if containers or networks:
             say(f"lab {self.name}: {len(containers)} hosts removed")
 

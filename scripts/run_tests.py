@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the stages of `make check` and `make test`, and end with a table of where the time went.
+"""Run the stages of `make check` and `make test`, and end with a table of what each took.
 
-Independent stages run two at a time; platforms run alone, since their tests measure seconds.
+The scenarios of a platform run one after the other in a lane of their own and come first where processors are scarce, since
+their tests measure seconds. All other stages share what is left, two at a time, each as soon as what it needs is there.
 """
 
 from __future__ import annotations
@@ -10,35 +11,42 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from lab import processor_seconds
 from support import BIN, BUILD, ROOT, Problem, run, say, stop
 
 LOGS = BUILD / "test-logs"
 LATEST = ROOT / ".cache" / "venv-latest" / "bin"
+BUDGETS = ROOT / "tests" / "budgets.yml"
 TAIL = 60
 COUNTS = re.compile(r"^(?:=+ )?(?=\d+ (?:passed|failed|error|skipped|xfailed))[^\n]* in [\d.]+s[^\n]*$", re.MULTILINE)
 ERRORS = re.compile(r"(?:ERROR|FATAL|FAILED|fatal:|E  |.*(?:Error|error):)")
 NOT_VERIFIED = re.compile(r"not verified here: .*")
 MEASURED = re.compile(r"measured: (.*)")
-GROUPS = ("lint", "unit", "syntax", "docs", "package", "molecule", "latest")
-# The platform on which the scenarios of operations work, one after the other.
+GROUPS = ("prepare", "lint", "unit", "syntax", "docs", "package", "latest", "molecule")
+CHECK = ("lint", "unit", "syntax", "docs")
+# The platform on which the scenarios of operations work.
 SHARED = "tier_growth"
 STARTUP = "tier_startup"
-# These start first, so that no processor is idle at the end.
-LONGEST = ("role_postgresql", "role_prometheus", "tier_startup", "role_redis")
+HOSTS_NEED = ("engine", "images", "artefacts")
+NEWEST = "newest-core"
+# Failures repeated, check mode and idempotence in every scenario, all static checks on both versions of Ansible.
+FULL = bool(os.environ.get("UPTIER_FULL"))
 # How often each failure is repeated (`make soak`).
-ROUNDS = int(os.environ.get("UPTIER_ROUNDS", "1"))
-CHECK = ("lint", "unit", "syntax", "docs")
+ROUNDS = int(os.environ.get("UPTIER_ROUNDS", "4" if FULL else "1"))
+# Beside a platform the rest steps back: its processes by niceness, its hosts by their share of the processors (a host has 1024).
+NICE = 10
+SHARES = 128
 
 Command = list[str | Path]
 
@@ -50,13 +58,15 @@ class Stage:
     name: str
     group: str
     commands: list[Command]
-    alone: bool = False
+    needs: tuple[str, ...] = ()
     minutes: float = 15
     environment: dict[str, str] = field(default_factory=dict)
+    lab: str = ""
+    lane: bool = False  # belongs to the platform's lane
+    optional: bool = False  # what needs it is not verified where it cannot be had
     passed: int = 0
     failed: int = 0
     seconds: float = 0.0
-    lab: str = ""
     own_seconds: float = 0.0
     host_seconds: float = 0.0
 
@@ -65,33 +75,39 @@ class Stage:
         """Where the output goes."""
         return LOGS / f"{self.name}.log"
 
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor, here and on the hosts."""
+        return self.own_seconds + self.host_seconds
+
 
 def python(*words: str) -> Command:
     """Return a command that runs one of our scripts."""
     return [sys.executable, *words]
 
 
-def molecule(scenario: str, minutes: float = 20, binaries: Path = BIN) -> Stage:
+def molecule(scenario: str, minutes: float = 20) -> Stage:
     """Return the stage of a scenario."""
-    # The startup platform is one host and measures nothing, so it may have company.
-    alone = not scenario.startswith("role_") and scenario != STARTUP
-    tests = list((ROOT / "molecule" / scenario).rglob("test_*.py"))
-    commands: list[Command] = [[binaries / "molecule", "test", "-s", scenario]]
-    if scenario == SHARED or scenario.startswith("ops_"):
-        commands[0].append("--destroy=never")  # they work on one platform; `run_all` removes it
+    lane = scenario == SHARED or scenario.startswith("ops_")
+    stage = Stage(scenario, "molecule", [[BIN / "molecule", "test", "-s", scenario]], HOSTS_NEED, minutes, molecule_environment(scenario))
+    stage.lab = f"mol-{SHARED if lane else scenario}"
+    if lane:
+        stage.lane = True
+        stage.commands[0].append("--destroy=never")  # they work on one platform; `run_all` removes it
         # What an interrupted run left: Molecule would take its note that hosts exist for the hosts.
-        commands.insert(0, [binaries / "molecule", "reset", "-s", scenario])
+        stage.commands.insert(0, [BIN / "molecule", "reset", "-s", scenario])
+    else:
+        stage.environment["UPTIER_LAB_SHARES"] = str(SHARES)
     if scenario == SHARED:
-        commands.insert(0, python("scripts/lab.py", "down", f"--name=mol-{SHARED}"))
-    if not tests:
-        commands.insert(0, python("-c", f"raise SystemExit('molecule/{scenario} has no test_*.py: it would prove nothing')"))
-    name, group = (scenario, "molecule") if binaries == BIN else (f"latest_{scenario}", "latest")
-    stage = Stage(name, group, commands, alone, minutes, molecule_environment(scenario, binaries))
-    stage.lab = f"mol-{SHARED if scenario.startswith('ops_') else scenario}"
+        stage.commands.insert(0, python("scripts/lab.py", "down", f"--name={stage.lab}"))
+    elif lane:
+        stage.needs = (*HOSTS_NEED, SHARED)
+    if not list((ROOT / "molecule" / scenario).rglob("test_*.py")):
+        stage.commands.insert(0, python("-c", f"raise SystemExit('molecule/{scenario} has no test_*.py: it would prove nothing')"))
     return stage
 
 
-def molecule_environment(scenario: str, binaries: Path) -> dict[str, str]:
+def molecule_environment(scenario: str, binaries: Path = BIN) -> dict[str, str]:
     """Return what Molecule needs: our programs first, its notes with the clone, lines as Ansible wrote them, no inventory before there is one."""
     return {
         "PATH": f"{binaries}:{os.environ['PATH']}",
@@ -102,9 +118,9 @@ def molecule_environment(scenario: str, binaries: Path) -> dict[str, str]:
 
 
 def scenarios() -> list[str]:
-    """Return all scenarios: roles first, then platforms from small to large, then procedures."""
+    """Return all scenarios: platforms first, from large to small, then procedures, then roles."""
     names = [path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")]
-    order = ["role_", "tier_startup", "tier_growth", "tier_", "ops_"]
+    order = [SHARED, "ops_", "tier_", "role_"]
     return sorted(names, key=lambda name: (next((i for i, start in enumerate(order) if name.startswith(start)), 99), name))
 
 
@@ -119,68 +135,145 @@ def syntax(binaries: Path = BIN) -> list[Command]:
     return commands
 
 
+def preparation() -> list[Stage]:
+    """Return the stages that bring what others need, the longest chain first."""
+    # Without npm on this machine the sample application is built in a container.
+    builds_here = shutil.which("npm") and shutil.which("node")
+    return [
+        Stage("engine", "prepare", [python("scripts/engine.py", "up")]),
+        Stage("images", "prepare", [python("scripts/images.py")], ("engine",)),
+        Stage("artefacts", "prepare", [python("scripts/inventory.py")], () if builds_here else ("images",)),
+        Stage(NEWEST, "prepare", [["scripts/bootstrap", "--latest"]], optional=True),
+    ]
+
+
 def all_stages() -> list[Stage]:
-    """Return every stage, in the order in which they start."""
+    """Return every stage, in the order in which they start where nothing keeps them waiting."""
     unit: Command = ["pytest", "-q", "--color=no", "-p", "no:cacheprovider", "tests/unit"]
+    core = "sanity" if FULL else "sanity-of-core"
     stages = [
-        Stage("ansible-lint", "lint", [[BIN / "ansible-lint", "--offline", "--nocolor", "-q"]]),
+        *preparation(),
         Stage("yamllint", "lint", [[BIN / "yamllint", "-s", "-f", "parsable", "."]]),
         Stage("ruff", "lint", [[BIN / "ruff", "check", "--output-format=concise", "."]]),
-        Stage("unit", "unit", [[BIN / unit[0], *unit[1:]]]),
         Stage("syntax", "syntax", syntax()),
+        Stage("unit", "unit", [[BIN / unit[0], *unit[1:]]]),
+        Stage("ansible-lint", "lint", [[BIN / "ansible-lint", "--offline", "--nocolor", "-q"]]),
         Stage("antsibull-docs", "docs", [[BIN / "antsibull-docs", "lint-collection-docs", "--plugin-docs", "."]]),
         Stage("docs", "docs", [python("scripts/build_docs.py")]),
         Stage("sanity", "package", [python("scripts/check_collection.py", "sanity")]),
         Stage("galaxy", "package", [python("scripts/check_collection.py", "galaxy")]),
+        Stage("latest_syntax", "latest", syntax(LATEST), (NEWEST,)),
+        # What asks a real server or promtool does not depend on Ansible.
+        Stage("latest_unit", "latest", [[LATEST / unit[0], *unit[1:], "--ignore-glob=*_server.py", "--ignore-glob=*/alerts"]], (NEWEST,)),
+        Stage("latest_sanity", "latest", [[LATEST / "python", "scripts/check_collection.py", core]], (NEWEST,)),
     ]
-    names = scenarios()
-    if (LATEST / "python").exists():
-        stages += [
-            # What asks a real server does not depend on Ansible.
-            Stage("latest_unit", "latest", [[LATEST / unit[0], *unit[1:], "--ignore-glob=*_server.py"]]),
-            Stage("latest_syntax", "latest", syntax(LATEST)),
-            Stage("latest_sanity", "latest", [[LATEST / "python", "scripts/check_collection.py", "sanity"]]),
-            molecule(STARTUP, binaries=LATEST),
-        ]
-    for name in names:
-        stages.append(molecule(name, minutes=40 if name == SHARED else 25 * ROUNDS))
-    # Stable: platforms come last, in their order; the second startup platform follows the first at a distance.
-    short = [stage for stage in stages if stage.group == "molecule" and stage.name not in LONGEST and not stage.alone]
-    second = [stage for stage in stages if stage.name == f"latest_{STARTUP}"]
-    stages.sort(key=lambda stage: (stage.alone, stage in second, stage in short))
+    hosts = [molecule(name, minutes=40 if name == SHARED else 25 * ROUNDS) for name in scenarios()]
+    # Processor seconds are what a stage takes from the others: the largest first, so that none is left alone at the end.
+    given = budgets()
+    stages += sorted(hosts, key=lambda stage: (not stage.lane, stage.lane or -given.get(stage.name, 0)))
     return stages
+
+
+def budgets() -> dict[str, float]:
+    """Return the seconds of processor that each stage is meant to take."""
+    return {str(name): float(seconds) for name, seconds in yaml.safe_load(BUDGETS.read_text(encoding="utf-8")).items()}
+
+
+class Schedule:
+    """Which stage comes next: the first one for which everything is there."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        """Take the stages in the order in which they are wanted."""
+        self.waiting = list(stages)
+        self.named = {stage.name for stage in stages}
+        self.ended: dict[str, bool] = {}
+        self.changed = threading.Condition()
+        self.stopped = False
+
+    def take(self, lane: bool) -> tuple[Stage, str] | None:
+        """Wait for a stage of the platform's lane or of the rest; return it with what it lacks, or None after the last one.
+
+        The lane's thread helps to prepare what it waits for.
+        """
+        with self.changed:
+            while not self.stopped:
+                mine = [stage for stage in self.waiting if stage.lane == lane]
+                if not mine:
+                    return None
+                helping = [stage for stage in self.waiting if lane and stage.group == "prepare" and not stage.optional]
+                for stage in [*mine, *helping]:
+                    needs = [name for name in stage.needs if name in self.named]
+                    if all(name in self.ended for name in needs):
+                        self.waiting.remove(stage)
+                        return stage, ", ".join(name for name in needs if not self.ended[name])
+                self.changed.wait()
+            return None
+
+    def end(self, stage: Stage, good: bool) -> None:
+        """Let those start that waited for it."""
+        with self.changed:
+            self.ended[stage.name] = good
+            self.changed.notify_all()
+
+    def stop(self) -> None:
+        """Start nothing more."""
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
 
 
 class Runner:
     """Runs stages and remembers their processes, so that an interrupt ends them too."""
 
-    def __init__(self) -> None:
+    def __init__(self, stages: Sequence[Stage]) -> None:
         """Start with nothing running."""
+        self.schedule = Schedule(stages)
+        self.optional = {stage.name for stage in stages if stage.optional}
         self.running: set[subprocess.Popen[bytes]] = set()
         self.lock = threading.Lock()
-        # The startup platform runs twice, on two versions of Ansible, and its hosts have one name.
-        self.startup = threading.Lock()
-        self.stopped = False
+        self.done: list[Stage] = []
+        self.left_out: dict[str, str] = {}  # by stage, why it could not be run here
 
-    def run(self, stage: Stage) -> None:
+    def work(self, lane: bool) -> None:
+        """Run stages until there are none left."""
+        while (taken := self.schedule.take(lane)) is not None:
+            stage, lacking = taken
+            good = False
+            try:
+                if lacking and set(lacking.split(", ")) <= self.optional:
+                    self.left_out[stage.name] = f"no {lacking} on this machine"
+                elif lacking:
+                    stage.failed = 1
+                    stage.log.write_text(f"not run, because it needs {lacking}, which failed\n", encoding="utf-8")
+                    self.say(f"FAILED  {stage.name:<28}  not run: it needs {lacking}, which failed", stage)
+                else:
+                    good = self.run(stage)
+            finally:
+                self.schedule.end(stage, good)
+
+    def say(self, text: str, stage: Stage) -> None:
+        """Report the end of a stage."""
+        with self.lock:
+            self.done.append(stage)
+            say(text)
+
+    def run(self, stage: Stage) -> bool:
         """Run one stage and say how it went."""
-        with self.startup if stage.name.endswith(STARTUP) else contextlib.nullcontext():
-            if not self.stopped:
-                self._run(stage)
-
-    def _run(self, stage: Stage) -> None:
         started = time.monotonic()
         deadline = started + stage.minutes * 60
         before = processor_seconds(stage.lab) if stage.lab else 0.0
         problem = ""
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
-        environment |= {"PYTHONDONTWRITEBYTECODE": "1", "ANSIBLE_FORCE_COLOR": "0", **stage.environment}
+        environment |= {"ANSIBLE_FORCE_COLOR": "0", **stage.environment}
+        # What prepares is waited for by the platform, and runs while there is none yet.
+        steps_back = not stage.lane and stage.group != "prepare"
         with stage.log.open("wb") as log:
             for command in stage.commands:
                 words = [str(word) for word in command]
                 log.write(f"$ {' '.join(words)}\n".encode())
                 log.flush()
-                problem, used = self._command(words, environment, log.fileno(), deadline)
+                nice = ["nice", "-n", str(NICE)] if steps_back else []
+                problem, used = self._command([*nice, *words], environment, log.fileno(), deadline)
                 stage.own_seconds += used
                 if problem:
                     log.write(f"\n{problem}\n".encode())
@@ -189,12 +282,19 @@ class Runner:
         stage.host_seconds = max(0.0, processor_seconds(stage.lab) - before) if stage.lab else 0.0
         text = stage.log.read_text(encoding="utf-8", errors="replace")
         stage.passed, stage.failed = count(text, bool(problem))
-        with self.lock:
-            verdict = "FAILED" if problem else "ok"
-            say(f"{verdict:<8}{stage.name:<28}{stage.seconds:7.1f} s")
-            if problem:
-                lines = excerpt(text)
-                say("\n".join(f"    | {line}" for line in lines) + f"\n    all of it: {stage.log.relative_to(ROOT)}\n")
+        if stage.group == "prepare":
+            stage.passed = 0  # it proves nothing
+        figures = f"{stage.name:<28}{stage.seconds:7.1f} s {stage.cpu:7.1f} s of processor"
+        if problem and stage.optional:
+            stage.failed = 0
+            self.left_out[stage.name] = text.strip().splitlines()[-3:][0]
+            self.say(f"{'absent':<8}{figures}", stage)
+        elif problem:
+            lines = "\n".join(f"    | {line}" for line in excerpt(text))
+            self.say(f"{'FAILED':<8}{figures}\n{lines}\n    all of it: {stage.log.relative_to(ROOT)}\n", stage)
+        else:
+            self.say(f"{'ok':<8}{figures}", stage)
+        return not problem
 
     def _command(self, words: list[str], environment: dict[str, str], log: int, deadline: float) -> tuple[str, float]:
         """Run a command in a process group of its own; return what went wrong, and the seconds of processor that it used."""
@@ -219,7 +319,7 @@ class Runner:
 
     def stop(self) -> None:
         """End everything that runs."""
-        self.stopped = True
+        self.schedule.stop()
         for process in list(self.running):
             end_group(process)
 
@@ -276,109 +376,114 @@ def count(text: str, failed: bool) -> tuple[int, int]:
 
 
 def excerpt(text: str) -> list[str]:
-    """Return the lines that tell why a stage failed: the first errors wherever they stand, then the end."""
+    """Return the lines that tell why a stage failed: the first errors wherever they are, then the end."""
     lines = text.rstrip().splitlines()
     early = [line for line in lines[:-TAIL] if ERRORS.match(line)][:TAIL]
     return [*early, "...", *lines[-TAIL:]] if early else lines[-TAIL:]
 
 
-def table(stages: Iterable[Stage], seconds: float, busy: float) -> str:
-    """Return the result for people: what each stage took of the clock and of the processors, here and on its hosts."""
-    rows = [("stage", "passed", "failed", "seconds", "cpu", "of hosts")]
+def table(stages: Iterable[Stage], given: Mapping[str, float], seconds: float, busy: float) -> str:
+    """Return the result for people: what each stage took of the clock and of the processors, and what it was meant to take.
+
+    Args:
+        stages: those that ended.
+        given: by stage, the seconds of processor in its budget.
+        seconds: from the start of the run to its end.
+        busy: seconds of processor that the whole machine has worked meanwhile.
+    """
     done = list(stages)
+    rows = [("stage", "passed", "failed", "seconds", "cpu", "of hosts", "budget", "")]
     for stage in done:
-        cpu, hosts = stage.own_seconds + stage.host_seconds, stage.host_seconds
-        rows.append(
-            (stage.name, str(stage.passed), str(stage.failed), f"{stage.seconds:.0f}", f"{cpu:.0f}", f"{hosts:.0f}" if hosts else "")
-        )
-    known = sum(stage.own_seconds + stage.host_seconds for stage in done)
-    rows.append(("all stages", "", "", "", f"{known:.0f}", f"{sum(stage.host_seconds for stage in done):.0f}"))
-    rows.append(("the engine and the rest", "", "", "", f"{max(0.0, busy - known):.0f}", ""))
+        hosts = f"{stage.host_seconds:.0f}" if stage.lab else ""
+        budget = given.get(stage.name)
+        over = "over by half" if budget and stage.cpu > 1.5 * budget and not FULL else ""
+        figures = (f"{stage.seconds:.0f}", f"{stage.cpu:.0f}", hosts, f"{budget:.0f}" if budget else "")
+        rows.append((stage.name, str(stage.passed), str(stage.failed), *figures, over))
+    cpu, hosts = sum(stage.cpu for stage in done), sum(stage.host_seconds for stage in done)
+    rows.append(("all stages", "", "", "", f"{cpu:.0f}", f"{hosts:.0f}", f"{sum(given.get(stage.name, 0) for stage in done):.0f}", ""))
+    rows.append(("the engine and the rest", "", "", "", f"{max(0.0, busy - cpu):.0f}", "", "", ""))
     width = max(len(row[0]) for row in rows)
-    lines = [f"{a:<{width}}  {b:>7}  {c:>7}  {d:>8}  {e:>7}  {f:>8}" for a, b, c, d, e, f in rows]
+    lines = [f"{a:<{width}}  {b:>6}  {c:>6}  {d:>7}  {e:>6}  {f:>8}  {g:>6}  {h}".rstrip() for a, b, c, d, e, f, g, h in rows]
     processors = os.cpu_count() or 1
-    lines.append(f"wall clock {seconds:.0f} s, processors {busy:.0f} s, {processors} processors {busy / seconds / processors:.0%} busy")
+    share = busy / seconds / processors
+    lines.append(
+        f"\nwall clock {seconds / 60:.1f} minutes ({seconds:.0f} s), {busy:.0f} s of processor, {processors} processors {share:.0%} busy"
+    )
     return "\n".join(lines)
-
-
-def prepare(stages: list[Stage]) -> None:
-    """Have the engine and the images where a scenario needs them."""
-    if any("molecule" in str(stage.commands[-1][0]) for stage in stages):
-        for words in ("engine.py up", "images.py", "inventory.py"):
-            script, *rest = words.split()
-            if subprocess.run([sys.executable, ROOT / "scripts" / script, *rest], check=False).returncode != 0:
-                raise Problem("no scenario can run without test hosts; the reason stands above.")
-
-
-def latest() -> None:
-    """Make the environment with the newest ansible-core where this machine has a Python for it."""
-    done = run(ROOT / "scripts" / "bootstrap", "--latest", check=False)
-    if done.returncode != 0:
-        say(f"not verified here: newest ansible-core ({done.stderr.strip().splitlines()[-1]})")
 
 
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stages", nargs="*", help=f"check, test, groups ({', '.join(GROUPS)}) or names of stages")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="stages that run at once")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="stages that run at once beside the platform's")
     parser.add_argument("--list", action="store_true", help="show the stages and end")
     arguments = parser.parse_args()
-    wanted = set(arguments.stages or ["test"])
     try:
-        if wanted & {"test", "latest"}:
-            latest()
-        stages = all_stages()
-        known = {stage.name for stage in stages} | set(GROUPS)
-        if "test" not in wanted:
-            wanted |= set(CHECK) if "check" in wanted else set()
-            unknown = wanted - known - {"check"}
-            if unknown:
-                raise Problem(f"there is no stage {', '.join(sorted(unknown))}. There are: {', '.join(sorted(known))}.")
-            stages = [stage for stage in stages if stage.name in wanted or stage.group in wanted]
-        if any(stage.name == SHARED for stage in stages):
-            for stage in stages:
-                if stage.name.startswith("ops_"):  # its platform was brought up to date a moment ago
-                    stage.commands = [[BIN / "molecule", "verify", "-s", stage.name]]
-        if arguments.list:
-            say("\n".join(f"{stage.group:<10}{stage.name}" for stage in stages))
-            return
-        LOGS.mkdir(parents=True, exist_ok=True)
-        prepare(stages)
+        stages = chosen(all_stages(), set(arguments.stages or ["test"]))
     except Problem as problem:
         stop("run_tests", problem)
+    if arguments.list:
+        say("\n".join(f"{stage.group:<10}{stage.name}" for stage in stages))
+        return
+    LOGS.mkdir(parents=True, exist_ok=True)
     raise SystemExit(run_all(stages, arguments.jobs))
+
+
+def chosen(stages: list[Stage], wanted: set[str]) -> list[Stage]:
+    """Return the stages that are meant, with those that they need."""
+    if "test" not in wanted:
+        known = {stage.name for stage in stages} | set(GROUPS)
+        wanted |= set(CHECK) if "check" in wanted else set()
+        unknown = wanted - known - {"check"}
+        if unknown:
+            raise Problem(f"there is no stage {', '.join(sorted(unknown))}. There are: {', '.join(sorted(known))}.")
+        needed = {name for stage in stages if stage.name in wanted or stage.group in wanted for name in stage.needs} - {SHARED}
+        if needed & set(HOSTS_NEED):
+            needed |= set(HOSTS_NEED)
+        stages = [stage for stage in stages if stage.name in wanted | needed or stage.group in wanted]
+    if any(stage.name == SHARED for stage in stages):
+        for stage in stages:
+            if stage.name.startswith("ops_"):  # its platform was brought up to date a moment ago
+                stage.commands = [[BIN / "molecule", "verify", "-s", stage.name]]
+    return stages
 
 
 def run_all(stages: list[Stage], jobs: int) -> int:
     """Run the stages, print the table, return the exit status."""
-    runner = Runner()
-    started, worked = time.monotonic(), machine_seconds()
+    runner = Runner(stages)
+    # `make` notes when it began: what it sets up first is part of the time that a user waits.
+    before = max(0.0, time.time() - float(os.environ.get("UPTIER_STARTED") or time.time()))
+    started, worked = time.monotonic() - before, machine_seconds()
 
     def interrupted(number: int, _frame: object) -> None:
         runner.stop()
         say("run_tests: interrupted, and what ran was ended. Hosts of its scenarios may still be there: `make clean` removes them.")
-        raise SystemExit(128 + number)
+        os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, interrupted)
     signal.signal(signal.SIGINT, interrupted)
-    for alone in (False, True):
-        with ThreadPoolExecutor(max_workers=1 if alone else jobs) as pool:
-            for result in [pool.submit(runner.run, stage) for stage in stages if stage.alone == alone]:
-                result.result()
-    if any(stage.name == SHARED or stage.name.startswith("ops_") for stage in stages):
+    threads = [threading.Thread(target=runner.work, args=(lane,), daemon=True) for lane in [True] + [False] * jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if any(stage.lane for stage in stages):
         run(sys.executable, ROOT / "scripts" / "lab.py", "down", f"--name=mol-{SHARED}", check=False)
-    logs = {stage.name: stage.log.read_text(encoding="utf-8", errors="replace") for stage in stages}
+    ran = [stage for stage in stages if stage in runner.done]
+    logs = {stage.name: stage.log.read_text(encoding="utf-8", errors="replace") for stage in ran}
     not_verified = {found for text in logs.values() for found in NOT_VERIFIED.findall(text)}
+    not_verified |= {f"not verified here: {name} ({why})" for name, why in runner.left_out.items()}
     say("")
     for name, text in logs.items():
         for found in MEASURED.findall(text):
             say(f"{name}: {found}")
     for line in sorted(not_verified):
         say(line)
-    say("\n" + table(stages, time.monotonic() - started, machine_seconds() - worked))
-    say(f"\n{sum(stage.passed for stage in stages)} passed, {sum(stage.failed for stage in stages)} failed")
-    return int(any(stage.failed for stage in stages))
+    say("\n" + table(ran, budgets(), time.monotonic() - started, machine_seconds() - worked))
+    say(f"\n{sum(stage.passed for stage in ran)} passed, {sum(stage.failed for stage in ran)} failed")
+    unaccounted = [stage for stage in stages if stage not in ran and stage.name not in runner.left_out]
+    return int(bool(unaccounted) or any(stage.failed for stage in ran))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,18 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 BUILD = ROOT / "build"
 BIN = ROOT / ".venv" / "bin"
+
+
+def releases() -> dict[int, dict[str, str]]:
+    """Return what each Debian release of the project carries, by its number."""
+    data = yaml.safe_load((ROOT / "roles/platform/vars/releases.yml").read_text(encoding="utf-8"))
+    return {int(number): carried for number, carried in data["platform_releases"].items()}
 
 
 class Problem(Exception):

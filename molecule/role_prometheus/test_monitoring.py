@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from harness import alerts
@@ -14,6 +18,7 @@ from harness import alerts
 CLIENT = "curl -sS --max-time 10 --cacert /etc/uptier/pki/ca.crt"
 OWN = f"{CLIENT} --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
 PORTS = (9090, 9093, 9100)
+HERE = Path(__file__).resolve().parent
 
 
 def name(host):
@@ -45,6 +50,36 @@ def received(lab, path, alert, status="firing"):
             if entry["path"] == path and any(item["labels"]["alertname"] == alert for item in entry["alerts"] if item["status"] == status)
         ]
     return found
+
+
+def test_a_vendor_who_does_not_answer_costs_nothing_else(lab):
+    """Every role of the layer converges, nothing is left behind that would disturb apt, and the run fails once, with the ways on."""
+    given = {
+        **dict.fromkeys(("alloy_enabled", "loki_enabled", "grafana_enabled"), True),
+        **dict.fromkeys(("grafana_admin_password", "grafana_secret_key"), "molecule-grafana-0123456789"),
+        "platform_grafana_repository": {"url": "http://127.0.0.1:9"},
+    }
+    done = subprocess.run(
+        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(HERE / "vendor_down.yml"), "-e", json.dumps(given)],
+        cwd=HERE.parents[1],
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert done.stdout.count("FAILED!") == 1, done.stdout[-3000:]
+    hosts = ", ".join(lab.addresses)
+    assert (
+        f"alloy 1.* on {hosts}; loki 3.7.* on {hosts}; grafana 13.* on {hosts} could not be installed from http://127.0.0.1:9 "
+        "(gpg-full.key: Connection refused)."
+    ) in said
+    recap = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.M)
+    assert [(changed, unreachable) for dummy, changed, unreachable, dummy_failed in recap] == [("0", "0")] * len(lab.addresses)
+    for host in map(lab.host, lab.addresses):
+        assert host.run("ls /etc/apt/sources.list.d /etc/apt/preferences.d /etc/apt/keyrings | grep uptier").rc == 1
 
 
 def test_every_target_answers(host):

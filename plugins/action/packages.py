@@ -10,6 +10,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.uptier.platform.plugins.plugin_utils import packages
 
+# What ansible.builtin.apt says when a source did not answer after all its tries.
+UPDATE_FAILED = "Failed to update apt cache"
 OPTIONS = {
     "name": {"type": "list", "elements": "str", "required": True},
     "lists_valid_seconds": {"type": "int", "default": 3600},
@@ -52,10 +54,22 @@ class ActionModule(ActionBase):
             "lock_timeout": 300,  # unattended-upgrades may hold the lock
         }
         done = self._apt(arguments, task_vars)
-        if done.get("failed") and arguments["cache_valid_time"] and not self._task.check_mode:
+        if self._failed(done, lists=False) and arguments["cache_valid_time"]:
             # Lists can be young and yet name versions that the archive dropped, or lack a repository that was added since.
-            done = self._apt({**arguments, "cache_valid_time": 0}, task_vars)
+            arguments["cache_valid_time"] = 0
+            done = self._apt(arguments, task_vars)
+        if self._failed(done, lists=True):
+            # One source that does not answer must not keep a host from what the others have, whose lists were fetched.
+            first = str(done["msg"]).rstrip(".")
+            done = self._apt({**arguments, "update_cache": False, "cache_valid_time": 0}, task_vars)
+            said = "Installed with those that are there" if not done.get("failed") else f"With those that are there: {done.get('msg')}"
+            text = f"{first}. {said}. `apt-get update` on the host shows which source does not answer."
+            done.update({"msg": text} if done.get("failed") else {"warnings": [*(done.get("warnings") or []), text]})
         return {**result, **done}
+
+    def _failed(self, done: dict[str, Any], *, lists: bool) -> bool:
+        """Tell whether apt failed, in fetching its lists or behind that. Check mode fetches none, so another try would say the same."""
+        return bool(done.get("failed")) and not self._task.check_mode and (UPDATE_FAILED in str(done.get("msg"))) == lists
 
     def _apt(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         return self._execute_module(module_name="ansible.builtin.apt", module_args=arguments, task_vars=task_vars or {})

@@ -27,6 +27,11 @@ def load(path: Path) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
 
 
+def releases() -> dict[str, dict[str, str]]:
+    """Return what each supported Debian release carries, by its number."""
+    return load(ROLES / "platform" / "vars" / "releases.yml")["platform_releases"]
+
+
 def read(path: Any) -> str | None:
     """Return what a file on the controller holds; None where that cannot be read."""
     try:
@@ -97,6 +102,7 @@ class ActionModule(ActionBase):
         return preflight.Context(
             tier=str(values.get("platform_tier")),
             tiers=load(data / "tiers.yml")["platform_tiers"],
+            releases=releases(),
             groups=groups,
             hostvars=hostvars,
             applications=applications if usable else [],

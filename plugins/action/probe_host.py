@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.uptier.platform.plugins.action.preflight import releases
 from ansible_collections.uptier.platform.plugins.plugin_utils import preflight
 
 MARK = "uptier-probe"
@@ -31,7 +32,7 @@ class ActionModule(ActionBase):
                 answer.update(self._become())
         except (AnsibleError, OSError) as error:
             answer["error"] = str(error)
-        result.update(preflight.judge_probe(answer), changed=False)
+        result.update(preflight.judge_probe(answer, releases()), changed=False)
         return result
 
     def _ask(self, interpreter: str) -> dict[str, Any]:

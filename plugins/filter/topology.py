@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Filters over the inventory and the tier profiles."""
+"""Filters over the inventory, the tier profiles and the Debian releases."""
 
 from __future__ import annotations
 
@@ -37,8 +37,19 @@ def tier_value(tier: str, key: str) -> Any:
         raise AnsibleFilterError(str(error)) from error
 
 
+def release_value(release: str, name: str) -> str:
+    """Return the version of a program that a Debian release carries."""
+    releases = read("releases.yml")["platform_releases"]
+    carried = releases.get(str(release))
+    if carried is None:
+        raise AnsibleFilterError(f"Debian {release!s} is not supported: hosts run Debian {' or '.join(releases)}.")
+    if name not in carried:
+        raise AnsibleFilterError(f"releases.yml does not say which {name} Debian {release!s} carries: it has {', '.join(sorted(carried))}.")
+    return carried[name]
+
+
 class FilterModule:
-    """Filters of uptier.platform over inventory and tiers."""
+    """Filters of uptier.platform over inventory, tiers and releases."""
 
     def filters(self) -> dict[str, Any]:
-        return {"members": members, "tier_value": tier_value}
+        return {"members": members, "release_value": release_value, "tier_value": tier_value}

@@ -21,7 +21,6 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.topology import To
 
 KNOWN_GROUPS = ("gateway", "app", "postgresql", "etcd", "redis", "monitoring", "backup")
 BUILT_IN_GROUPS = ("all", "ungrouped")
-RELEASES = {"12": "bookworm", "13": "trixie"}
 # Key in the tier profile, by group.
 LEAST = {
     "gateway": "gateway_min",
@@ -38,12 +37,12 @@ MANAGED_PASSWORD = "vault_postgresql_managed_password"
 MOST = {"app": "app_max", "postgresql": "postgresql_max"}
 # Whose memory share counts on hosts of which group.
 SHARES = {"postgresql": "postgresql", "redis": "redis", "app": "app", "prometheus": "monitoring", "loki": "monitoring"}
-# Stores whose members must run one release, with the groups that hold them and the reason.
+# Stores whose members must run one release: the groups that hold them, the reason, and the program whose version differs.
 STORES = (
-    (("postgresql",), "PostgreSQL {versions} cannot replicate with each other", {"12": "15", "13": "17"}),
-    (("redis",), "Redis {versions} cannot replicate with each other", {"12": "7.0", "13": "8.0"}),
-    (("etcd",), "etcd {versions} in one cluster is meant for the time of an upgrade only", {"12": "3.4", "13": "3.5"}),
-    (("backup", "postgresql"), "pgBackRest {versions} refuse each other", {"12": "2.45", "13": "2.55"}),
+    (("postgresql",), "PostgreSQL {versions} cannot replicate with each other", "postgresql"),
+    (("redis",), "Redis {versions} cannot replicate with each other", "redis"),
+    (("etcd",), "etcd {versions} in one cluster is meant for the time of an upgrade only", "etcd"),
+    (("backup", "postgresql"), "pgBackRest {versions} refuse each other", "pgbackrest"),
 )
 LOCAL, ADDRESS, EVERYWHERE = "127.0.0.1", "the host's address", "every address"
 # Who listens: group, user's variable (or None), port, listener, where.
@@ -98,6 +97,7 @@ class Context:
 
     tier: str
     tiers: Mapping[str, Mapping[str, Any]]
+    releases: Mapping[str, Mapping[str, str]]
     groups: Mapping[str, Sequence[str]]
     hostvars: Mapping[str, Mapping[str, Any]]
     applications: Sequence[Mapping[str, Any]] = ()
@@ -152,6 +152,15 @@ def check_specification(context: Context) -> list[Problem]:
 def check_tier(context: Context) -> list[Problem]:
     if context.tier in context.tiers:
         return []
+    if not context.tier:
+        playbooks = listed(f"playbooks/{tier}.yml" for tier in context.tiers)
+        return [
+            Problem(
+                "platform_tier",
+                "is not set, so it is not known which numbers hold",
+                f"Run the playbook of a tier ({playbooks}), or set it.",
+            )
+        ]
     fix = f"{nearest(context.tier, context.tiers)}Use one of {listed(context.tiers)}."
     return [Problem("platform_tier", f"is {context.tier!r}, which is no tier", fix)]
 
@@ -455,17 +464,17 @@ def check_probes(context: Context) -> list[Problem]:
 
 def check_releases(context: Context) -> list[Problem]:
     problems = []
-    for groups, reason, versions in STORES:
+    for groups, reason, program in STORES:
         seen: dict[str, list[str]] = {}
         for host in dict.fromkeys(host for group in groups for host in context.hosts(group)):
             release = context.probes.get(host, {}).get("release")
-            if release in RELEASES:
+            if release in context.releases:
                 seen.setdefault(release, []).append(host)
         if len(groups) > 1 and not all(context.hosts(group) for group in groups):
             continue
         if len(seen) > 1:
             parts = listed(f"Debian {release} on {listed(hosts)}" for release, hosts in sorted(seen.items()))
-            why = reason.format(versions=" and ".join(versions[release] for release in sorted(seen)))
+            why = reason.format(versions=" and ".join(context.releases[release][program] for release in sorted(seen)))
             name = " and ".join(groups)
             problems.append(
                 Problem(
@@ -511,8 +520,8 @@ def message(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def judge_probe(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn what a host answered into {release, python, problems}.
+def judge_probe(answer: Mapping[str, Any], releases: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Turn what a host answered into {release, python, problems}; `releases` are those that are supported, by number.
 
     `answer` holds: error (text or None), uid, os ("debian|12"), python ("3.11" or ""), interpreter, become (bool),
     become_uid, become_error.
@@ -527,9 +536,9 @@ def judge_probe(answer: Mapping[str, Any]) -> dict[str, Any]:
         return result
     name, dummy, release = str(answer.get("os") or "").partition("|")
     result["release"] = release or None
-    if name != "debian" or release not in RELEASES:
+    if name != "debian" or release not in releases:
         found = f"{name or 'an unknown system'} {release}".strip()
-        report(f"runs {found.replace('debian', 'Debian')}", "Install Debian 12 or 13; nothing else is supported.")
+        report(f"runs {found.replace('debian', 'Debian')}", f"Install Debian {' or '.join(releases)}; nothing else is supported.")
     result["python"] = answer.get("python") or None
     if not result["python"]:
         report(f"has no Python at {answer.get('interpreter')}", "Install it: apt-get install python3.")

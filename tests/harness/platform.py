@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from .enter import Reach
+
 ROOT = Path(__file__).resolve().parents[2]
 RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)"
@@ -59,7 +61,7 @@ class Run:
 
 
 class Platform:
-    """Hosts by their inventory names; every command runs inside them through the container engine."""
+    """Hosts by their inventory names; every command runs inside them as Ansible's do."""
 
     def __init__(self, inventory: Path, lab: str, tier: str) -> None:
         self.inventory, self.lab, self.tier = inventory, lab, tier
@@ -74,6 +76,7 @@ class Platform:
         self.data: dict[str, Any] = json.loads(listing.stdout)
         # These are not templated: what the inventory computes has to be computed here as well.
         self.hostvars: dict[str, dict[str, Any]] = self.data["_meta"]["hostvars"]
+        self.reach = Reach.of(next(iter(self.hostvars.values())).get("ansible_connection"))
 
     @staticmethod
     def tool(name: str) -> str:
@@ -112,7 +115,8 @@ class Platform:
 
     def run(self, host: str, command: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a shell line as root inside a host."""
-        done = self.engine("exec", self.container(host), "sh", "-c", command, check=False, timeout=timeout)
+        seen = self.reach.run(self.container(host), ["sh", "-c", command], timeout=timeout)
+        done = subprocess.CompletedProcess(seen.args, seen.returncode, seen.stdout.decode(), seen.stderr.decode())
         if check and done.returncode:
             raise AssertionError(f"{host}: {command!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done
@@ -122,16 +126,10 @@ class Platform:
 
     def write(self, host: str, path: str, text: str) -> None:
         """Put a file into a host, also below a tmpfs, which `docker cp` cannot."""
-        command = ["docker", "exec", "-i", self.container(host), "sh", "-c", f"cat > {shlex.quote(path)}"]
-        subprocess.run(command, input=text, text=True, check=True, timeout=30)
+        self.reach.run(self.container(host), ["sh", "-c", f"cat > {shlex.quote(path)}"], given=text.encode(), timeout=30).check_returncode()
 
     def background(self, host: str, command: str, stdout: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["docker", "exec", self.container(host), "sh", "-c", command],
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return self.reach.start(self.container(host), ["sh", "-c", command], stdout=stdout)
 
     def playbook(self, name: str | None = None, *arguments: str, inventory: Path | None = None, timeout: float = 1500) -> Run:
         command = [
@@ -256,39 +254,14 @@ class Platform:
     def redis(self, host: str, *arguments: str, port: int = 6379, check: bool = True) -> str:
         """redis-cli as the administrator, the password in the environment and not in the process list."""
         password = self.hostvars[host].get("vault_redis_admin_password", "")
-        done = subprocess.run(
-            [
-                "docker",
-                "exec",
-                "-e",
-                "REDISCLI_AUTH",
-                self.container(host),
-                "redis-cli",
-                "--tls",
-                "--cacert",
-                "/etc/uptier/pki/ca.crt",
-                "--cert",
-                "/etc/uptier/pki/host.crt",
-                "--key",
-                "/etc/uptier/pki/host.key",
-                "-h",
-                f"{host}.internal",
-                "-p",
-                str(port),
-                "--user",
-                "admin",
-                "--no-auth-warning",
-                *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, "REDISCLI_AUTH": str(password)},
-        )
+        files = [("--cacert", "ca.crt"), ("--cert", "host.crt"), ("--key", "host.key")]
+        login = [word for option, name in files for word in (option, f"/etc/uptier/pki/{name}")]
+        words = ["redis-cli", "--tls", *login, "--user", "admin", "--no-auth-warning", "-h", f"{host}.internal", "-p", str(port)]
+        done = self.reach.run(self.container(host), [*words, *arguments], environment={"REDISCLI_AUTH": str(password)}, timeout=30)
+        output = done.stdout.decode()
         if check and done.returncode:
-            raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {done.stdout}{done.stderr}")
-        return done.stdout.strip()
+            raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {output}{done.stderr.decode()}")
+        return output.strip()
 
 
 def texts(value: Any) -> list[str]:

@@ -112,6 +112,25 @@ def test_every_dashboard_is_installed():
     assert set(re.findall(r"dashboards/(\w+)\.json", text)) == {path.stem for path in DASHBOARDS.glob("*.json")}
 
 
+def test_loki_stores_where_it_did_whatever_its_defaults_are(rendered):
+    """A version after 3.7 read the other kind of clients by default, ignored ruler.storage, and its compactor wrote to /index."""
+    config = yaml.safe_load((rendered("loki") / "config.yml").read_text(encoding="utf-8"))
+    storage = config["storage_config"]
+    assert storage["use_thanos_objstore"] is False
+    assert storage["filesystem"]["directory"] == storage["object_store"]["filesystem"]["dir"] == "/var/lib/loki/chunks"
+    assert config["common"]["storage"]["filesystem"]["chunks_directory"] == storage["filesystem"]["directory"]
+    assert config["ruler"]["storage"] == {"type": "local", "local": {"directory": "/etc/loki/rules"}}
+    assert config["ruler_storage"] == {"backend": "local", "local": {"directory": "/etc/loki/rules"}}
+    written = [
+        config["compactor"]["working_directory"],
+        config["ingester"]["wal"]["dir"],
+        config["ruler"]["rule_path"],
+        storage["tsdb_shipper"]["active_index_directory"],
+        storage["tsdb_shipper"]["cache_location"],
+    ]
+    assert [path for path in written if not path.startswith("/var/lib/loki/")] == []
+
+
 def test_loki_keeps_audit_logs_longer_and_asks_for_certificates(rendered):
     config = yaml.safe_load((rendered("loki") / "config.yml").read_text(encoding="utf-8"))
     assert config["server"]["http_tls_config"]["client_auth_type"] == "RequireAndVerifyClientCert"

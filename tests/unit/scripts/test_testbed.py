@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import images  # noqa: E402 - the path has to be set first
+import inventory  # noqa: E402
 import lab  # noqa: E402
 import run_tests  # noqa: E402
 from support import Problem  # noqa: E402
@@ -95,3 +98,21 @@ def test_platforms_get_addresses_in_order(tmp_path: Path) -> None:
 )
 def test_counts(text: str, failed: bool, expected: tuple[int, int]) -> None:
     assert run_tests.count(text, failed) == expected
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_the_demo_does_without_a_vendor_who_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reachable: bool) -> None:
+    asked = []
+
+    def urlopen(url: str, **dummy: float) -> contextlib.nullcontext[None]:
+        asked.append(url)
+        if not reachable:
+            raise OSError("Name or service not known")
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(inventory.urllib.request, "urlopen", urlopen)
+    page = tmp_path / "group_vars" / "all" / "vendor.yml"
+    page.parent.mkdir(parents=True)
+    inventory.decide_vendor_software(tmp_path)
+    assert yaml.safe_load(page.read_text(encoding="utf-8")) == {"platform_grafana_enabled": reachable, "platform_logs_enabled": reachable}
+    assert asked == ["https://apt.grafana.com/gpg-full.key"]

@@ -69,3 +69,29 @@ def test_errors():
         action(BASE, name=["-y"]).run(None, {})
     with pytest.raises(AnsibleActionFail, match=r"dpkg-query named no installed package, it said: nothing\. Is this a Debian host"):
         action("", name=["haproxy"]).run(None, {})
+
+
+DEAD = "Failed to update apt cache after 5 retries: https://apt.example.com does not answer"
+
+
+def test_a_source_that_does_not_answer_keeps_nothing_from_the_others():
+    made = action(BASE + "lists\n", name=["haproxy"])
+    made._execute_module.side_effect = [{"failed": True, "msg": DEAD}, {"changed": True}]
+    result = made.run(None, {})
+    assert "failed" not in result
+    assert (apt(made)["name"], apt(made)["update_cache"], apt(made)["cache_valid_time"]) == (["haproxy"], False, 0)
+    assert result["warnings"] == [
+        f"{DEAD}. Installed with those that are there. `apt-get update` on the host shows which source does not answer."
+    ]
+
+
+def test_what_no_list_has_is_a_failure_with_both_reasons():
+    made = action(BASE + "lists\n", name=["haproxy"])
+    made._execute_module.side_effect = [
+        {"failed": True, "msg": "no version matched"},
+        {"failed": True, "msg": DEAD},
+        {"failed": True, "msg": "no version matched"},
+    ]
+    result = made.run(None, {})
+    assert result["failed"]
+    assert result["msg"].startswith(f"{DEAD}. With those that are there: no version matched.")

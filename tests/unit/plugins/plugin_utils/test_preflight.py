@@ -12,6 +12,7 @@ from ansible_collections.uptier.platform.plugins.plugin_utils import preflight a
 
 DATA = Path(__file__).resolve().parents[4] / "roles" / "platform" / "vars"
 TIERS = yaml.safe_load((DATA / "tiers.yml").read_text(encoding="utf-8"))["platform_tiers"]
+RELEASES = yaml.safe_load((DATA / "releases.yml").read_text(encoding="utf-8"))["platform_releases"]
 APPLICATION = {
     "name": "shop",
     "database": True,
@@ -38,6 +39,7 @@ def context(**changes):
     given = {
         "tier": "growth",
         "tiers": TIERS,
+        "releases": RELEASES,
         "groups": {"all": list(HOSTS), "ungrouped": [], **copy.deepcopy(GROUPS)},
         "hostvars": hostvars,
         "applications": [copy.deepcopy(APPLICATION)],
@@ -113,6 +115,14 @@ def test_variable_misspelt_for_all_is_named_once():
 def test_unknown_tier():
     found = context(tier="grwoth")
     assert text(found) == one("platform_tier is 'grwoth', which is no tier", "Did you mean growth? Use one of startup, growth, enterprise.")
+
+
+def test_no_tier():
+    """platform.yml run by itself: roles would take the numbers of the smallest tier."""
+    assert text(context(tier="", expected_users=None)) == one(
+        "platform_tier is not set, so it is not known which numbers hold",
+        "Run the playbook of a tier (playbooks/startup.yml, playbooks/growth.yml, playbooks/enterprise.yml), or set it.",
+    )
 
 
 def test_minimum_of_the_tier():
@@ -344,8 +354,8 @@ GOOD = {"uid": "0", "os": "debian|13", "python": "3.13", "interpreter": "/usr/bi
 
 
 def test_a_good_host():
-    assert p.judge_probe(GOOD) == {"release": "13", "python": "3.13", "problems": []}
-    assert p.judge_probe({**GOOD, "uid": "1000", "become": True, "become_uid": "0"})["problems"] == []
+    assert p.judge_probe(GOOD, RELEASES) == {"release": "13", "python": "3.13", "problems": []}
+    assert p.judge_probe({**GOOD, "uid": "1000", "become": True, "become_uid": "0"}, RELEASES)["problems"] == []
 
 
 @pytest.mark.parametrize(
@@ -380,7 +390,7 @@ def test_a_good_host():
     ],
 )
 def test_a_host_that_cannot_be_used(changes, seen, fix):
-    assert p.judge_probe({**GOOD, **changes})["problems"] == [{"seen": seen, "fix": fix}]
+    assert p.judge_probe({**GOOD, **changes}, RELEASES)["problems"] == [{"seen": seen, "fix": fix}]
 
 
 # --- connections: processes -> pools -> server ---

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The playbooks of the tiers, as Ansible loads them: one set of layers, and each tier's numbers in all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook import Playbook
+from ansible.vars.manager import VariableManager
+
+ROOT = Path(__file__).resolve().parents[3]
+TIERS = list(yaml.safe_load((ROOT / "roles/platform/vars/tiers.yml").read_text(encoding="utf-8"))["platform_tiers"])
+LAYERS = ["preflight", "foundation", "state", "application", "edge", "observability"]
+
+
+def plays(name: str) -> list[Any]:
+    loader = DataLoader()
+    return Playbook.load(
+        str(ROOT / "playbooks" / f"{name}.yml"), variable_manager=VariableManager(loader=loader), loader=loader
+    ).get_plays()
+
+
+def layer(play: Any) -> str:
+    return Path(play.get_path().rpartition(":")[0]).stem
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_tier_is_all_layers_with_its_numbers(tier: str) -> None:
+    found = plays(tier)
+    assert list(dict.fromkeys(layer(play) for play in found)) == LAYERS
+    assert {play.vars["platform_tier"] for play in found} == {tier}
+    assert [play.name for play in found if layer(play) not in play.tags] == [], "not reached by --tags of its layer"
+
+
+def test_every_layer_is_in_the_platform() -> None:
+    """own_postgresql.yml stands among the layers for the operations' sake; it changes nothing."""
+    files = {path.stem for path in (ROOT / "playbooks" / "layers").glob("*.yml")}
+    assert files - {"own_postgresql"} == set(LAYERS)
+
+
+def test_the_layers_name_no_tier() -> None:
+    """Run by itself, platform.yml has none, and preflight refuses that."""
+    assert [play.name for play in plays("platform") if "platform_tier" in play.vars] == []
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_tier_says_how_it_is_run(tier: str) -> None:
+    head = (ROOT / "playbooks" / f"{tier}.yml").read_text(encoding="utf-8").split("- name:")[0]
+    assert f"ansible-playbook playbooks/{tier}.yml -i inventories/prod" in head
+    assert f"--tags {LAYERS[0]},{LAYERS[1]} ({', '.join(LAYERS[2:-1])}, {LAYERS[-1]} alike)" in head

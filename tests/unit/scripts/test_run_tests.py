@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The order of stages, what happens to those whose preparation fails, and the table of budgets."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import run_tests  # noqa: E402 - the path has to be set first
+from run_tests import Runner, Schedule, Stage  # noqa: E402
+
+
+def stage(name: str, *needs: str, lane: bool = False, group: str = "molecule", status: int = 0, optional: bool = False) -> Stage:
+    command = [sys.executable, "-c", f"print('1 passed in 0.1s'); raise SystemExit({status})"]
+    return Stage(name, group, [command], needs, lane=lane, optional=optional)
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(run_tests, "LOGS", tmp_path)
+    monkeypatch.setattr(run_tests, "ROOT", tmp_path.parent)
+    monkeypatch.setattr(run_tests, "say", lambda text: None)
+    return tmp_path
+
+
+def run(stages: list[Stage]) -> Runner:
+    runner = Runner(stages)
+    threads = [threading.Thread(target=runner.work, args=(lane,)) for lane in (True, False, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "a thread waits for what nobody will bring"
+    return runner
+
+
+def test_a_stage_starts_after_what_it_needs(logs: Path) -> None:
+    stages = [
+        stage("engine", group="prepare"),
+        stage("images", "engine", group="prepare"),
+        stage("growth", "images", lane=True),
+        stage("ops", "images", "growth", lane=True),
+        stage("role", "images"),
+        stage("lint", group="lint"),
+    ]
+    order = [item.name for item in run(stages).done]
+    assert sorted(order) == sorted(item.name for item in stages)
+    for item in stages:
+        assert all(order.index(need) < order.index(item.name) for need in item.needs)
+
+
+def test_scenarios_of_the_platform_run_one_after_the_other() -> None:
+    schedule = Schedule([stage("growth", lane=True), stage("ops_a", "growth", lane=True), stage("role")])
+    taken = schedule.take(lane=True)
+    assert taken is not None
+    assert taken[0].name == "growth"
+    late = threading.Thread(target=schedule.take, args=(True,), daemon=True)
+    late.start()
+    time.sleep(0.1)
+    assert late.is_alive(), "the second scenario did not wait for the first"
+    schedule.end(taken[0], good=True)
+    late.join(10)
+    assert not late.is_alive()
+
+
+def test_what_needs_a_failed_stage_fails_and_says_so(logs: Path) -> None:
+    stages = [stage("engine", group="prepare", status=1), stage("role", "engine"), stage("growth", "engine", lane=True), stage("lint")]
+    runner = run(stages)
+    assert {item.name: item.failed for item in runner.done} == {"engine": 1, "role": 1, "growth": 1, "lint": 0}
+    assert "needs engine, which failed" in stages[1].log.read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_had_is_said_to_be_not_verified(logs: Path) -> None:
+    stages = [stage("newest", group="prepare", status=1, optional=True), stage("latest_unit", "newest"), stage("lint")]
+    runner = run(stages)
+    assert set(runner.left_out) == {"newest", "latest_unit"}
+    assert sum(item.failed for item in runner.done) == 0
+    assert [item.name for item in runner.done if item.passed] == ["lint"]
+
+
+def test_a_stage_that_was_never_started_fails_the_run(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Runner, "work", lambda self, lane: None)
+    assert run_tests.run_all([stage("lint")], 1) == 1
+
+
+def test_processor_seconds_of_a_command_and_its_children(logs: Path) -> None:
+    burn = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(20_000_000))'])"
+    busy = Stage("busy", "unit", [[sys.executable, "-c", burn]])
+    run([busy])
+    assert 0.1 < busy.cpu < 30
+
+
+def test_every_stage_has_a_budget_and_no_budget_is_left_over() -> None:
+    assert set(run_tests.budgets()) == {item.name for item in run_tests.all_stages()}
+
+
+def test_the_table_names_what_is_over_its_budget_by_half() -> None:
+    stages = [stage("fits"), stage("over")]
+    stages[0].own_seconds, stages[1].own_seconds = 14.9, 15.1
+    lines = run_tests.table(stages, {"fits": 10, "over": 10}, 100, 150).splitlines()
+    assert "over by half" not in next(line for line in lines if line.startswith("fits"))
+    assert "over by half" in next(line for line in lines if line.startswith("over"))
+    assert "2 processors" in lines[-1] or "processors" in lines[-1]
