@@ -11,9 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 # A module, filter, lookup or connection by its full name; those of ansible-core and our own are no dependency.
-FOREIGN = re.compile(
-    r"(?<![\w./-])(?!ansible\.builtin\.|uptier\.platform\.)((?:community|ansible)\.[a-z_]+)\.[a-z_]+"
-)
+FOREIGN = re.compile(r"(?<![\w./-])(?!ansible\.builtin\.|uptier\.platform\.)((?:community|ansible)\.[a-z_]+)\.[a-z_]+")
 # Imports of Python in plugins; whatever stands below ansible_collections is a collection.
 IMPORTED = re.compile(r"ansible_collections\.(\w+\.\w+)")
 
