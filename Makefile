@@ -5,6 +5,8 @@ PY    := .venv/bin/python
 # `make test` counts its time from here, what it sets up first included.
 export UPTIER_STARTED := $(shell date +%s)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Half of each start of Ansible and Molecule is byte-code that was not kept.
+unexport PYTHONDONTWRITEBYTECODE
 # Molecule's own notes lie with the clone: below the home directory, two clones of one name would share them.
 MOLECULE = MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$(S) \
   MOLECULE_ANSIBLE_ARGS_STRICT_MODE=1 MOLECULE_COMMAND_BORDERS=false molecule

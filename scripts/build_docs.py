@@ -164,27 +164,67 @@ def index(title: str, about: str, pages: Mapping[str, str]) -> str:
     return "\n\n".join([f"# {title}", about, table(["name", "what it does"], rows), tree]) + "\n"
 
 
+PROTECTION = {"tls": "TLS", "mutual": "TLS, both sides verified", "ssh": "SSH", "none": "none"}
+BINDS = {"loopback": "loopback", "address": "the host's address", "both": "the host's address and loopback", "every": "every address"}
+
+
 def flows_page() -> str:
-    flows = load(ROOT / "roles/platform/vars/flows.yml")["platform_flows"]
-    protection = {"tls": "TLS", "mutual": "TLS, both sides verified", "ssh": "SSH", "none": "none"}
-    rows = [
+    tables = load(ROOT / "roles/platform/vars/flows.yml")
+    ports = {port["name"]: port for port in tables["platform_ports"]}
+
+    def number(port: Mapping[str, Any]) -> str:
+        first = port.get("port") or ports[port["of"]]["port"] + port["plus"]
+        return f"{first} and up" if port.get("processes") else str(first)
+
+    def moved(port: Mapping[str, Any]) -> str:
+        if port.get("variable"):
+            return f"`{port['variable']}`"
+        return f"{port['plus']} above {ports[port['of']]['who']}" if port.get("of") else f"fixed: {port['fixed']}"
+
+    def protection(flow: Mapping[str, Any]) -> str:
+        kinds = [ports[name]["tls"] for name in flow.get("ports", ())] or [flow["tls"]]
+        return "; ".join(PROTECTION[kind] for kind in dict.fromkeys(kinds))
+
+    flows = [
         [
             f"`{flow['name']}`",
             flow["from"],
             flow["to"],
-            " ".join([flow["protocol"], ", ".join(map(str, flow["ports"]))]).strip(),
-            protection.get(flow["tls"], flow["tls"]),
+            "<br>".join(f"{number(ports[name])} {ports[name]['who']}" for name in flow.get("ports", ())) or flow["protocol"],
+            protection(flow),
             cell(flow["why"]),
         ]
-        for flow in flows
+        for flow in tables["platform_flows"]
+    ]
+    listeners = [
+        [number(port), cell(port["who"]), ", ".join(port["groups"]), BINDS[port["bind"]], PROTECTION[port["tls"]], cell(moved(port))]
+        for port in ports.values()
     ]
     about = (
         "Everything that may be sent between two hosts. What is not in this table is dropped: the firewall is made from it, "
         "and a test tries every port of every host from a host of each group.\n\n"
         "*from* and *to* are groups of the inventory; *admin* is the controller and `platform_admin_addresses`, *all* every host of "
-        "the platform, *any* the world. Hosts that stand in several groups have the flows of all of them."
+        "the platform, *any* the world. Hosts that stand in several groups have the flows of all of them. Ports are those of the "
+        "platform as it comes; the table of ports below says what moves each."
     )
-    return "\n\n".join(["# Flows", about, table(["flow", "from", "to", "port", "protected by", "why"], rows)]) + "\n"
+    about_ports = (
+        "Everything that listens on a host. Set the variable in group_vars for the hosts that listen: all that connects there, the "
+        "firewall, the metrics and preflight follow. On a running platform, moving a port interrupts what uses it until the run has "
+        "been on all hosts."
+    )
+    return (
+        "\n\n".join(
+            [
+                "# Flows and ports",
+                about,
+                table(["flow", "from", "to", "port", "protected by", "why"], flows),
+                "## Ports",
+                about_ports,
+                table(["port", "who listens", "on hosts of", "at", "protected by", "moved by"], listeners),
+            ]
+        )
+        + "\n"
+    )
 
 
 def tiers_page() -> str:

@@ -146,7 +146,7 @@ def used(container: str) -> float:
 
 
 def connection(container: str) -> str:
-    """Return how Ansible and the tests reach the hosts of this machine: by the way that costs least and works for one of them."""
+    """Return how Ansible and the tests reach the hosts of this machine: by entering them where that works for one of them."""
     entered = enter.possible() and enter.Reach(entering=True).run(container, ["true"], timeout=30).returncode == 0
     return "enter" if entered else "community.docker.docker"
 

@@ -45,7 +45,8 @@ def sound(platform: Platform) -> bool:
 
 
 def paused(platform: Platform, host: str) -> list[str]:
-    text = platform.output(host, "runuser -u postgres -- psql -X --csv -h /run/postgresql -p 6432 -U pgbouncer pgbouncer -c 'show databases'")
+    console = f"psql -X --csv -h /run/postgresql -p {platform.port(host, 'pgbouncer')} -U pgbouncer pgbouncer"
+    text = platform.output(host, f"runuser -u postgres -- {console} -c 'show databases'")
     rows = [line.split(",") for line in text.splitlines()]
     return [row[0] for row in rows[1:] if row[rows[0].index("paused")] == "1"]
 
@@ -182,6 +183,21 @@ def test_server_killed(platform: Platform) -> None:
 
 
 @pytest.mark.soak
+def test_server_frozen(platform: Platform) -> None:
+    """The server's process alone is stopped: open connections go on, Patroni's among them, and new ones hang."""
+    replaced = []
+
+    def freeze(leader: str) -> None:
+        platform.run(leader, "kill -STOP $(head -1 /var/lib/postgresql/*/main/postmaster.pid)")
+        begun, other = time.monotonic(), next(host for host in platform.group("postgresql") if host != leader)
+        wait(f"{other} as the leader", partial(platform.writable, other), 20)
+        replaced.append(time.monotonic() - begun)
+
+    measure(platform, "postmaster frozen", 5, 30, freeze, lambda leader: None)
+    judge("postmaster frozen, until another leads", replaced, 10)
+
+
+@pytest.mark.soak
 def test_host_killed(platform: Platform) -> None:
     measure(platform, "host killed", 23, 40, platform.kill, platform.start)
 
@@ -244,8 +260,9 @@ def test_host_in_a_black_hole_stops_before_another_leads(platform: Platform) -> 
 def observer(platform: Platform, host: str, seconds: int) -> subprocess.Popen[str]:
     """Print the moment of each write that the host's own server takes; local durability, so that no standby is waited for."""
     statement = "set synchronous_commit=local; select pg_logical_emit_message(true, 'test', 'x')"
+    psql = f"psql -X -q -At -p {platform.port(host, 'postgresql')} -d postgres"
     loop = (
-        f"end=$(( $(date +%s) + {seconds} )); cd /tmp; while [ $(date +%s) -lt $end ]; do timeout 3 runuser -u postgres -- psql -X -q -At -d postgres "
+        f"end=$(( $(date +%s) + {seconds} )); cd /tmp; while [ $(date +%s) -lt $end ]; do timeout 3 runuser -u postgres -- {psql} "
         f'-v ON_ERROR_STOP=1 -c "{statement}" >/dev/null 2>&1 && date +%s.%N; sleep 0.25; done'
     )
     return platform.background(host, loop)
@@ -390,7 +407,7 @@ def test_a_replica_with_a_history_of_its_own(platform: Platform) -> None:
 
 
 def state(platform: Platform, host: str) -> tuple[str, str]:
-    done = platform.run(host, f"{CURL} https://{host}.internal:8008/patroni", check=False)
+    done = platform.run(host, f"{CURL} https://{host}.internal:{platform.port(host, 'patroni')}/patroni", check=False)
     said = json.loads(done.stdout or "{}")
     return said.get("role", ""), said.get("state", "")
 
@@ -398,7 +415,7 @@ def state(platform: Platform, host: str) -> tuple[str, str]:
 def alerts(platform: Platform, name: str) -> str:
     """What Prometheus says about an alert that is pending or fires."""
     monitor = platform.group("monitoring")[0]
-    query = f"-G https://{monitor}.internal:9090/api/v1/query --data-urlencode 'query=ALERTS{{alertname=\"{name}\"}}'"
+    query = f"-G https://{monitor}.internal:{platform.port(monitor, 'prometheus')}/api/v1/query --data-urlencode 'query=ALERTS{{alertname=\"{name}\"}}'"
     return platform.output(monitor, f"{CURL} {query}")
 
 
@@ -407,10 +424,11 @@ def test_promotion_of_a_standby_cluster(platform: Platform) -> None:
     leader, standby = roles(platform)
     address = platform.address(standby)
     platform.write(standby, "/run/uptier-dr.py", STANDBY_CLUSTER)
+    source = f"{platform.address(leader)} {platform.port(leader, 'patroni')} {platform.port(leader, 'postgresql')}"
     start = "systemd-run --quiet --unit=uptier-dr -p User=postgres /opt/uptier/patroni/bin/patroni /run/uptier-dr.yml"
     arguments = ["../molecule/ops_failover/promote_standby_cluster", "-e", f"dr_host={standby}"]
     try:
-        platform.run(standby, f"/opt/uptier/patroni/bin/python /run/uptier-dr.py {platform.address(leader)} {address} && {start}")
+        platform.run(standby, f"/opt/uptier/patroni/bin/python /run/uptier-dr.py {source} {address} && {start}")
         asked = f"{CURL} https://{standby}.internal:8009/patroni"
         wait("the standby cluster", lambda: '"standby_leader"' in platform.run(standby, asked, check=False).stdout, 90)
         refused = platform.playbook(*arguments)
@@ -434,17 +452,18 @@ def test_promotion_of_a_standby_cluster(platform: Platform) -> None:
         platform.run(standby, "systemctl stop uptier-dr; rm -rf /var/lib/postgresql/dr /run/uptier-dr.*", check=False)
         member = platform.group("etcd")[0]
         tls = "--cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
-        platform.run(member, f"ETCDCTL_API=3 etcdctl --endpoints=https://{platform.address(member)}:2379 {tls} del --prefix /uptier/dr/")
+        where = f"https://{platform.address(member)}:{platform.port(member, 'etcd')}"
+        platform.run(member, f"ETCDCTL_API=3 etcdctl --endpoints={where} {tls} del --prefix /uptier/dr/")
 
 
 # Turns this host's configuration of Patroni into that of a second cluster beside it. Nothing of it may reach the first one's archive.
 STANDBY_CLUSTER = """
 import json, subprocess, sys, yaml
-source, address = sys.argv[1:]
+source, api, port, address = sys.argv[1:]
 given = yaml.safe_load(open('/etc/patroni/patroni.yml'))
 tls = ['--cacert', '/etc/uptier/pki/ca.crt', '--cert', '/etc/uptier/pki/host.crt', '--key', '/etc/uptier/pki/host.key']
-dynamic = json.loads(subprocess.check_output(['curl', '-s', *tls, f'https://{source}:8008/config']))
-dynamic.update(synchronous_mode=False, standby_cluster={'host': source, 'port': 5432, 'create_replica_methods': ['basebackup']})
+dynamic = json.loads(subprocess.check_output(['curl', '-s', *tls, f'https://{source}:{api}/config']))
+dynamic.update(synchronous_mode=False, standby_cluster={'host': source, 'port': int(port), 'create_replica_methods': ['basebackup']})
 dynamic['postgresql']['parameters'].update(archive_mode='off', shared_buffers='32MB', huge_pages='off')
 given.update(scope='dr', name='dr1', bootstrap={'dcs': dynamic, 'initdb': given['bootstrap']['initdb']})
 given['restapi'].update(listen=f'{address}:8009', connect_address=f'{address}:8009')
@@ -480,10 +499,3 @@ def test_restart_where_a_setting_waits(platform: Platform) -> None:
     assert run.status == 0, run.output[-3000:]
     assert run.changed() == {}, run.changed_tasks()
     assert platform.service_starts()["db1"]["patroni.service"] == before["db1"]["patroni.service"]
-
-
-@pytest.mark.soak
-def test_the_tier_playbook_changes_nothing_after_all_that(platform: Platform) -> None:
-    run = platform.playbook()
-    assert run.status == 0, run.output[-3000:]
-    assert run.changed() == {}, run.changed_tasks()

@@ -68,7 +68,8 @@ def test_database_accounts_have_least_privilege(platform: Platform) -> None:
     assert hba == "0"
     denied = platform.run(
         leader,
-        "cd /tmp && runuser -u postgres -- psql -X -q -d sample -c \"set role sample_ro; create table public.no (id int)\"",
+        f"cd /tmp && runuser -u postgres -- psql -X -q -p {platform.port(leader, 'postgresql')} -d sample"
+        ' -c "set role sample_ro; create table public.no (id int)"',
         check=False,
     )
     assert denied.returncode != 0
@@ -93,7 +94,7 @@ def test_etcd_has_three_members(platform: Platform) -> None:
     text = platform.output(
         host,
         "ETCDCTL_API=3 etcdctl --cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
-        f" --endpoints https://{host}.internal:2379 endpoint health --cluster -w json",
+        f" --endpoints https://{host}.internal:{platform.port(host, 'etcd')} endpoint health --cluster -w json",
     )
     assert [entry["health"] for entry in json.loads(text)] == [True] * 3
 

@@ -71,7 +71,8 @@ def monitor(platform: Platform) -> str:
 
 
 def ask(platform: Platform, monitor: str, path: str) -> Any:
-    return json.loads(platform.output(monitor, f"{OWN} {shlex.quote(f'https://{monitor}.internal:9090/api/v1/{path}')}"))["data"]
+    url = f"https://{monitor}.internal:{platform.port(monitor, 'prometheus')}/api/v1/{path}"
+    return json.loads(platform.output(monitor, f"{OWN} {shlex.quote(url)}"))["data"]
 
 
 def series(expression: str) -> Iterator[str]:

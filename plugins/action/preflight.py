@@ -97,6 +97,7 @@ class ActionModule(ActionBase):
         data = ROLES / "platform" / "vars"
         applications = values.get("platform_applications")
         usable = isinstance(applications, list) and all(isinstance(item, Mapping) for item in applications)
+        extra = values.get("platform_flows_extra")
         managed = values.get("platform_managed_postgresql")
         managed = managed if isinstance(managed, Mapping) else {}
         return preflight.Context(
@@ -116,6 +117,7 @@ class ActionModule(ActionBase):
             probes={host: hostvars[host].get(PROBE, {}) for host in groups["all"]},
             invalid=invalid,
             managed=managed,
+            extra_flows=[flow for flow in extra if isinstance(flow, Mapping)] if isinstance(extra, list) else [],
             managed_ca=read(managed.get("ca")),
         )
 

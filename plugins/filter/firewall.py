@@ -5,30 +5,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import firewall, topology
-
-FLOWS = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars" / "flows.yml"
-
-
-@cache
-def platform_flows() -> list[dict[str, Any]]:
-    """Return the platform's own flows, read once a process."""
-    return yaml.safe_load(FLOWS.read_text(encoding="utf-8"))["platform_flows"]
+from ansible_collections.uptier.platform.plugins.plugin_utils import firewall, ports, topology
+from ansible_collections.uptier.platform.plugins.plugin_utils.data import read
 
 
 def firewall_rules(
-    extra: Sequence[Mapping[str, Any]], host: str, groups: Mapping[str, Sequence[str]], hostvars: Any
+    extra: Sequence[Mapping[str, Any]], host: str, groups: Mapping[str, Sequence[str]], hostvars: Any, tier: str = "startup"
 ) -> list[dict[str, Any]]:
     """Return what `host` accepts by the platform's flows and the extra ones."""
+    numbers = ports.Numbers(hostvars, groups, read("tiers.yml")["platform_tiers"].get(tier))
     try:
-        return firewall.rules_of([*platform_flows(), *extra], host, groups, hostvars)
-    except (firewall.FirewallError, topology.TopologyError) as error:
+        firewall.refuse(extra, groups)
+        return firewall.rules_of([*ports.flows_to(host, numbers), *extra], host, groups, hostvars)
+    except (firewall.FirewallError, ports.PortError, topology.TopologyError) as error:
         raise AnsibleFilterError(str(error)) from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import alerts, application, scrape, topology
+from ansible_collections.uptier.platform.plugins.plugin_utils import alerts, application, ports, scrape, topology
 
 RULES = Path(__file__).resolve().parents[2] / "roles" / "prometheus" / "files" / "rules"
 GROUPS = ("gateway", "app", "postgresql", "etcd", "redis", "monitoring")
@@ -24,11 +24,13 @@ def scrape_jobs(
     left_out: list[str] | None = None,
     virtual_address: str = "",
     external: list[dict[str, Any]] | None = None,
-    prober: str = "127.0.0.1:9115",
+    prober: str = "",
     domain: str = "internal",
     managed_postgresql: str = "",
 ) -> list[dict[str, Any]]:
     """Derive every scrape job from the inventory; jobs without targets are left out."""
+    prober = prober or f"127.0.0.1:{ports.default('blackbox-exporter')}"
+    numbers = ports.Numbers(hostvars)
     try:
         everyone = topology.members(groups.get("all", []), hostvars, domain)
         by_name = {member["name"]: member for member in everyone}
@@ -40,18 +42,17 @@ def scrape_jobs(
         for host in groups[group]:
             groups_of.setdefault(str(host), []).append(str(group))
     try:
-        applied = scrape.application_job(members_of["app"], applications)
-    except application.ApplicationError as error:
+        jobs = [
+            scrape.node_job(everyone, groups_of, numbers),
+            *scrape.host_jobs(members_of, numbers, left_out or []),
+            scrape.managed_postgres_job(members_of["monitoring"], managed_postgresql, numbers),
+            scrape.redis_job(everyone, redis_nodes or [], numbers),
+            scrape.application_job(members_of["app"], applications, numbers),
+            scrape.service_probes(members_of["gateway"], virtual_address, applications, prober),
+            scrape.external_probes(external or [], prober),
+        ]
+    except (application.ApplicationError, ports.PortError) as error:
         raise AnsibleFilterError(str(error)) from error
-    jobs = [
-        scrape.node_job(everyone, groups_of),
-        *scrape.host_jobs(members_of, left_out or []),
-        scrape.managed_postgres_job(members_of["monitoring"], managed_postgresql),
-        scrape.redis_job(everyone, redis_nodes or []),
-        applied,
-        scrape.service_probes(members_of["gateway"], virtual_address, applications, prober),
-        scrape.external_probes(external or [], prober),
-    ]
     return [job for job in jobs if job["targets"]]
 
 

@@ -37,7 +37,7 @@ def postgresql_connections(maximum: int, pooled: int, reserved: int, hosts: int)
         raise AnsibleFilterError(str(error)) from error
 
 
-def patroni_members(members: Sequence[Mapping[str, Any]], api_port: int = 8008, port: int | None = None) -> list[dict[str, Any]]:
+def patroni_members(members: Sequence[Mapping[str, Any]], api_port: int, port: int | None = None) -> list[dict[str, Any]]:
     """Return each member with the address of its Patroni, as the modules for PostgreSQL take them.
 
     With the port of PostgreSQL also where that is reached: {name, url, host, port}, else {name, url}.

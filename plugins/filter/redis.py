@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import redis_layout
+from ansible_collections.uptier.platform.plugins.plugin_utils import ports, redis_layout
 
 
 def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -> list[dict[str, Any]]:
@@ -18,13 +18,21 @@ def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -
         raise AnsibleFilterError(str(error)) from error
 
 
+def redis_nodes(members: list[dict[str, Any]], port: int | None = None, domain: str = "internal") -> str:
+    """Return the addresses from which a client learns the cluster: redis-1.internal:6379,redis-2.internal:6379,...
+
+    Without `port` it is the platform's default.
+    """
+    return redis_layout.endpoints(members, ports.default("redis") if port is None else port, domain)
+
+
 class FilterModule:
     """Filters of uptier.platform about Redis."""
 
     def filters(self) -> dict[str, Any]:
         return {
             "redis_layout": redis_layout.layout,
-            "redis_nodes": redis_layout.endpoints,
+            "redis_nodes": redis_nodes,
             "redis_problems": redis_layout.problems,
             "redis_rules": redis_layout.rules,
             "redis_users": redis_users,

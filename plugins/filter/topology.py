@@ -4,21 +4,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.uptier.platform.plugins.plugin_utils import tiers, topology
-
-DATA = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars"
-
-
-@cache
-def read(name: str) -> Any:
-    """Return one of the platform's data files, read once a process."""
-    return yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
+from ansible_collections.uptier.platform.plugins.plugin_utils.data import read
 
 
 def members(hosts: list[str], hostvars: Any, domain: str = "internal") -> list[dict[str, str]]:

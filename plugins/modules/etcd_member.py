@@ -46,6 +46,14 @@ options:
       zone:
         description: Zone of the member. Not used.
         type: str
+  client_port:
+    description: Port on which the members answer clients.
+    type: int
+    default: 2379
+  peer_port:
+    description: Port on which the members speak with each other.
+    type: int
+    default: 2380
   data_directory:
     description: Data directory of etcd on this host.
     type: path
@@ -127,7 +135,16 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.etcd.client import Cluster
-from ansible_collections.uptier.platform.plugins.module_utils.etcd.members import EtcdError, Plan, client_url, environment, own, plan
+from ansible_collections.uptier.platform.plugins.module_utils.etcd.members import (
+    CLIENT_PORT,
+    PEER_PORT,
+    EtcdError,
+    Plan,
+    environment,
+    own,
+    plan,
+    url_of,
+)
 
 
 def join(cluster: Cluster, planned: Plan) -> None:
@@ -136,13 +153,13 @@ def join(cluster: Cluster, planned: Plan) -> None:
         cluster.change("/v3/cluster/member/remove", {"ID": identity})
     me = own(cluster.parameters["name"], cluster.parameters["members"])
     if planned.add:
-        cluster.change("/v3/cluster/member/add", {"peerURLs": [f"https://{me['address']}:2380"]})
+        cluster.change("/v3/cluster/member/add", {"peerURLs": [url_of(me, cluster.parameters["peer_port"])]})
     path = cluster.parameters["environment_file"]
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as handle:
         handle.write(environment(planned))
     cluster.systemctl("restart")
-    cluster.wait(client_url(me))
+    cluster.wait(cluster.url())
 
 
 def main() -> None:
@@ -161,6 +178,8 @@ def main() -> None:
                     "zone": {"type": "str"},
                 },
             },
+            "client_port": {"type": "int", "default": CLIENT_PORT},
+            "peer_port": {"type": "int", "default": PEER_PORT},
             "data_directory": {"type": "path", "required": True},
             "environment_file": {"type": "path", "required": True},
             "ca": {"type": "path", "required": True},
@@ -182,10 +201,12 @@ def main() -> None:
         if parameters["state"] == "restarted":
             if not module.check_mode:
                 cluster.systemctl("restart")
-                cluster.wait(client_url(own(parameters["name"], parameters["members"])))
+                cluster.wait(cluster.url())
             module.exit_json(changed=True, action="restart", initial_cluster="")
         has_data = os.path.isdir(os.path.join(parameters["data_directory"], "member", "wal"))
-        planned = plan(parameters["name"], parameters["members"], has_data, None if has_data else cluster.members())
+        planned = plan(
+            parameters["name"], parameters["members"], has_data, None if has_data else cluster.members(), parameters["peer_port"]
+        )
         changed = planned.action in ("join", "replace")
         if changed and not module.check_mode:
             join(cluster, planned)

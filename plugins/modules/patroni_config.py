@@ -78,15 +78,14 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import (
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import info, patch, pick
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_client import (
     CONNECTION_SPEC,
     Client,
     PatroniError,
-    info,
-    patch,
-    pick,
+    wait_until_serving,
 )
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_wait import wait
 
 ATTEMPTS = 5
 
@@ -117,10 +116,10 @@ def apply(client: Client, wanted: dict[str, Any], check_mode: bool) -> tuple[dic
 
 def look(client: Client, config: dict[str, Any], settings_sent: bool) -> dict[str, Any]:
     """Return the cluster; after settings were sent, once every member had its look at them (or one asks for a restart)."""
-    deadline = time.monotonic() + (2 * int(config.get("loop_wait", 10)) if settings_sent else 0)
+    deadline = Deadline(2 * int(config.get("loop_wait", 10)) if settings_sent else 0)
     while True:
         seen = info(client.call("/cluster"))
-        if seen["pending_restart"] or time.monotonic() >= deadline:
+        if seen["pending_restart"] or deadline.passed:
             return seen
         time.sleep(1)
 
@@ -138,7 +137,7 @@ def main() -> None:
     wanted = module.params["config"]
     client = Client(module.params)
     try:
-        wait(client, module.params["member"], module.params["timeout"])
+        wait_until_serving(client, module.params["member"], module.params["timeout"])
         current, difference = apply(client, wanted, module.check_mode)
         seen = look(client, current, "postgresql" in difference and not module.check_mode)
     except PatroniError as error:

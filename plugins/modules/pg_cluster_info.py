@@ -92,10 +92,15 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.cluster import ask_all
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import not_streaming, view, warnings
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import CONNECTION_SPEC, Client, PatroniError, info
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_wait import wait
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import info
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_client import (
+    CONNECTION_SPEC,
+    Client,
+    PatroniError,
+    ask_all,
+    wait_until_serving,
+)
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.picture import view
 
 
 def main() -> None:
@@ -104,18 +109,18 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        cluster = wait(Client(module.params), module.params["member"], module.params["timeout"])
+        cluster = wait_until_serving(Client(module.params), module.params["member"], module.params["timeout"])
     except PatroniError as error:
         module.fail_json(msg=str(error), reason=error.reason)
     seen = info(cluster)
     urls = {member["name"]: member["api_url"].rsplit("/", 1)[0] for member in cluster.get("members", []) if member.get("api_url")}
     picture = view(str(seen["scope"]), ask_all(module.params, urls), {"lease": seen["leader"], "paused": seen["paused"]})
-    dangers = warnings(picture)
+    dangers = picture.dangers()
     for danger in dangers:
         module.warn(danger)
     module.exit_json(
         changed=False,
-        diverged=not_streaming(picture),
+        diverged=picture.not_streaming(),
         dangers=dangers,
         silent={member.name: member.error for member in picture.members if member.error},
         **seen,

@@ -296,11 +296,11 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.cluster import Busy
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import Refusal
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.native_operation import NativeOperation
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.operation import Operation
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import LOGIN_SPEC
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Busy, OperationError, Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover_apply import Operation
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover_native_apply import NativeDriver
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover_patroni_apply import PatroniDriver
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_client import LOGIN_SPEC
 
 LOGIN = {
     "user": {"type": "str", "required": True},
@@ -357,7 +357,8 @@ def main() -> None:
     lacking = [entry["name"] for entry in given["members"] if not entry[needed]]
     if lacking:
         module.fail_json(msg=f"members: {', '.join(lacking)} without {needed}, which is how it is asked.", reason="not_addressed")
-    operation = (NativeOperation if given["native"] else Operation)(given, module.check_mode)
+    driver = NativeDriver(given) if given["native"] else PatroniDriver(given)
+    operation = Operation(given, module.check_mode, driver)
     try:
         if not module.check_mode:
             operation.lock()
@@ -366,8 +367,8 @@ def main() -> None:
         module.fail_json(
             msg=f"Another operation is changing {given['scope'] or 'the pair'}: {holder}. Wait until it has ended.", reason="busy"
         )
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal), reason=refusal.reason, candidates=refusal.candidates, steps=operation.steps)
+    except (Refusal, OperationError) as error:
+        module.fail_json(msg=str(error), reason=error.reason, candidates=error.candidates, steps=operation.steps)
     finally:
         operation.close()
     for warning in result.pop("warned"):

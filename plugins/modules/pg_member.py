@@ -81,34 +81,18 @@ reason:
   sample: leads
 """
 
-import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.member import Refusal, newer_program, plan, well
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import CONNECTION_SPEC, Client, PatroniError, info
-
-
-def rebuilt(client: Client, member: str, timeout: int) -> None:
-    """Wait until the member left its old data (it stops streaming), then until it streams again."""
-    began = time.monotonic()
-    left = False
-    seen: dict = {}
-    while time.monotonic() < began + timeout:
-        try:
-            seen = next((entry for entry in info(client.call("/cluster"))["members"] if entry["name"] == member), {})
-        except PatroniError:
-            seen = {}  # a member that is being rebuilt may not answer for a moment
-        left = left or seen.get("state") not in ("streaming", "running")
-        if left and seen.get("state") == "streaming":
-            well(client, member, timeout, began)
-            return
-        time.sleep(1)
-    raise PatroniError(
-        "not_serving",
-        f"{member} does not stream {timeout} s after its rebuild began (it is {seen.get('state', 'silent')}). Look at `journalctl -u patroni` "
-        "there. The copy may simply need longer: run this again with a longer timeout.",
-    )
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.member import newer_program, plan
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import info
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_client import (
+    CONNECTION_SPEC,
+    Client,
+    wait_until_rebuilt,
+    wait_until_well,
+)
 
 
 def installed(module: AnsibleModule, running: int) -> str:
@@ -141,11 +125,11 @@ def main() -> None:
         if todo.action and not module.check_mode:
             if todo.action == "restart":
                 client.call("/restart", "POST", {}, timeout=given["timeout"])
-                well(client, given["member"], given["timeout"])
+                wait_until_well(client, given["member"], given["timeout"])
             else:
                 client.call("/reinitialize", "POST", {"force": True})
-                rebuilt(client, given["member"], given["timeout"])
-    except (PatroniError, Refusal) as error:
+                wait_until_rebuilt(client, given["member"], given["timeout"])
+    except PostgresqlError as error:
         module.fail_json(msg=str(error), reason=error.reason)
     pending = not todo.action and given["member"] in cluster["pending_restart"]
     module.exit_json(changed=bool(todo.action), role=todo.role, pending=pending, message=todo.message)

@@ -112,7 +112,7 @@ options:
     elements: str
     default: []
   psql:
-    description: Path of psql.
+    description: Not used. The module speaks to the server itself; tasks that give it go on working.
     type: path
     default: /usr/bin/psql
   port:
@@ -184,12 +184,12 @@ reason:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects import (
     INSIDE_QUERY,
     SELF_QUERY,
     Actor,
     Inside,
-    ObjectsError,
     database_roles,
     plan_access,
     plan_databases,
@@ -197,9 +197,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects
     plan_memberships,
     plan_roles,
 )
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.psql import Server
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import ARGUMENTS, Remote, RemoteServer
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError, SqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects_apply import Server
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import ARGUMENTS, Remote
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.sql import literal
 
 DATABASE_OPTIONS = {
@@ -221,7 +220,7 @@ def bring_about(module: AnsibleModule) -> dict[str, Any]:
     """Bring everything to what is declared, or say in check mode what would be done."""
     parameters = module.params
     remote = Remote(**parameters["server"]) if parameters["server"] else None
-    server = RemoteServer(remote) if remote else Server(module)
+    server = Server.remote(remote) if remote else Server.local(parameters["port"], parameters["user"])
     home = remote.database if remote else "postgres"
     myself = server.read(home, SELF_QUERY)
     if myself.pop("standby"):
@@ -276,12 +275,8 @@ def main() -> None:
     )
     try:
         result = bring_about(module)
-    except ObjectsError as error:
-        module.fail_json(msg=str(error), reason="not_a_superuser")
-    except SessionError as error:
+    except PostgresqlError as error:
         module.fail_json(msg=str(error), reason=error.reason)
-    except SqlError as error:
-        module.fail_json(msg=f"PostgreSQL at {module.params['server']['host']} refused: {error}", reason="sql_failed")
     module.exit_json(**result)
 
 

@@ -85,7 +85,7 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.read_throughput import count
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.read_throughput_apply import count
 
 
 def main() -> None:

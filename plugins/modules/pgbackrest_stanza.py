@@ -74,6 +74,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
     LOCKED,
     RepositoryError,
@@ -88,13 +89,13 @@ ARGUMENTS = {"backup": ["--type=full"]}
 
 def run(module: AnsibleModule, command: str, *arguments: str) -> str:
     """Run pgBackRest; wait for a command that holds the lock (a timer's backup), a bounded time."""
-    deadline = time.monotonic() + module.params["timeout"]
+    deadline = Deadline(module.params["timeout"])
     argv = ["runuser", "-u", module.params["user"], "--", "pgbackrest", f"--stanza={module.params['stanza']}", *arguments, command]
     while True:
         code, out, err = module.run_command(argv, cwd="/")
         if code == 0:
             return out
-        if code != LOCKED or time.monotonic() >= deadline:
+        if code != LOCKED or deadline.passed:
             raise explain(command, code, f"{out}\n{err}")
         time.sleep(5)
 

@@ -135,7 +135,8 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.probe import newest_psql
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.psql import newest_psql
 
 UNIT = "pgbouncer-hold.service"
 REQUEST = Path("/run/uptier/pgbouncer_hold.json")
@@ -192,9 +193,9 @@ def paused(module: AnsibleModule) -> list[str]:
 
 
 def finish(module: AnsibleModule) -> dict:
-    deadline = time.monotonic() + module.params["timeout"]
+    deadline = Deadline(module.params["timeout"])
     while running(module):
-        if time.monotonic() > deadline:
+        if deadline.passed:
             systemctl(module, "stop")
         time.sleep(0.1)
     left = paused(module)

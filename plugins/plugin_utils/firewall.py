@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from ansible_collections.uptier.platform.plugins.plugin_utils.ports import LAST, valid
 from ansible_collections.uptier.platform.plugins.plugin_utils.topology import address_of
 
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
@@ -17,6 +19,8 @@ ANY, ALL, ADMIN = "any", "all", "admin"
 # By number: the names in /etc/protocols are not on every host.
 ICMP, ICMPV6, VRRP = 1, 58, 112
 PROTOCOLS = ("tcp", "udp", "icmp", "vrrp")
+# It becomes the comment of a rule.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
 
 class FirewallError(ValueError):
@@ -36,6 +40,45 @@ def is_network(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def complaints(flow: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Return what is wrong with a flow that a user adds, as (what was seen, what to do).
+
+    A group that is not there is not "nobody" here, as it is in the platform's own flows: the user meant somebody.
+    """
+    found = []
+    if not NAME.fullmatch(str(flow.get("name", ""))):
+        found.append((f"has the name {flow.get('name')!r}", "Use letters, digits, spaces, dots, - and _, 64 at most."))
+    for side, accepted in (("from", (ANY, ALL, ADMIN)), ("to", (ALL,))):
+        value = str(flow.get(side) or "")
+        if value in accepted or (side == "from" and is_network(value)):
+            continue
+        there = ", ".join([*accepted, *sorted(set(groups) - {ALL, "ungrouped"}), *(["an address or a network"] if side == "from" else [])])
+        if value not in groups:
+            found.append((f"goes {side} {value!r}, which is no group of the inventory", f"Use one of {there}."))
+        elif not groups[value]:
+            found.append(
+                (f"goes {side} {value}, a group without hosts, so nothing would match it", "Put hosts into the group, or remove the flow.")
+            )
+    protocol, numbers = flow.get("protocol"), flow.get("ports") or []
+    if protocol not in PROTOCOLS:
+        found.append((f"has the protocol {protocol!r}", f"Use one of {', '.join(PROTOCOLS)}."))
+    elif protocol in ("tcp", "udp") and not numbers:
+        found.append(("has no ports", "Name at least one; a flow without any would open all of them."))
+    elif protocol not in ("tcp", "udp") and numbers:
+        found.append((f"has ports, and {protocol} knows none", "Write ports: []."))
+    wrong = [number for number in numbers if valid(number) is None]
+    if wrong:
+        found.append((f"has the port {', '.join(map(repr, wrong))}", f"Use numbers from 1 to {LAST}."))
+    return found
+
+
+def refuse(flows: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> None:
+    """Raise for flows of a user that can match nothing or become no rule, with all that is wrong."""
+    wrong = [f"Flow {flow.get('name')} {seen}. {fix}" for flow in flows for seen, fix in complaints(flow, groups)]
+    if wrong:
+        raise FirewallError(" ".join(wrong))
 
 
 def rules_of(
@@ -62,7 +105,9 @@ def rules_of(
             hosts = groups[ALL] if source == ALL else groups.get(source, ())
             sources = sorted({address_of(other, hostvars[other]) for other in hosts if other != host})
         if sources:
-            rules.append({"name": name, "protocol": flow["protocol"], "ports": sorted(set(flow["ports"])), "sources": sources})
+            rules.append(
+                {"name": name, "protocol": flow["protocol"], "ports": sorted({int(port) for port in flow["ports"]}), "sources": sources}
+            )
     return rules
 
 

@@ -13,9 +13,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.plugin_utils import secrets
+from ansible_collections.uptier.platform.plugins.plugin_utils import firewall, secrets
 from ansible_collections.uptier.platform.plugins.plugin_utils.application import DATABASE_CONNECTIONS, ApplicationError, pools
 from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
+from ansible_collections.uptier.platform.plugins.plugin_utils.ports import (
+    LAST,
+    UNPRIVILEGED,
+    Numbers,
+    PortError,
+    default,
+    differing,
+    named,
+    table,
+    valid,
+)
 from ansible_collections.uptier.platform.plugins.plugin_utils.postgresql_tuning import RESERVED_CONNECTIONS
 from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of
 
@@ -44,37 +55,6 @@ STORES = (
     (("etcd",), "etcd {versions} in one cluster is meant for the time of an upgrade only", "etcd"),
     (("backup", "postgresql"), "pgBackRest {versions} refuse each other", "pgbackrest"),
 )
-LOCAL, ADDRESS, EVERYWHERE = "127.0.0.1", "the host's address", "every address"
-# Who listens: group, user's variable (or None), port, listener, where.
-LISTENERS = (
-    ("gateway", None, 80, "nginx", EVERYWHERE),
-    ("gateway", None, 443, "nginx", EVERYWHERE),
-    ("app", "haproxy_port", 8443, "HAProxy", EVERYWHERE),
-    ("app", "haproxy_metrics_port", 8404, "HAProxy's metrics", EVERYWHERE),
-    ("app", "haproxy_postgresql_leader_port", 5000, "HAProxy to the PostgreSQL leader", LOCAL),
-    ("app", "haproxy_postgresql_replica_port", 5001, "HAProxy to PostgreSQL replicas", LOCAL),
-    ("app", "pgbouncer_port", 6432, "PgBouncer", LOCAL),
-    ("app", "exporters_pgbouncer_port", 9127, "the PgBouncer exporter", EVERYWHERE),
-    ("postgresql", "postgresql_port", 5432, "PostgreSQL", EVERYWHERE),
-    ("postgresql", None, 8008, "Patroni", EVERYWHERE),
-    ("postgresql", "exporters_postgres_port", 9187, "the PostgreSQL exporter", EVERYWHERE),
-    ("etcd", None, 2379, "etcd", EVERYWHERE),
-    ("etcd", None, 2380, "etcd's peers", EVERYWHERE),
-    ("redis", None, 6379, "Redis", EVERYWHERE),
-    ("redis", None, 6380, "Redis, second instance", EVERYWHERE),
-    ("redis", None, 16379, "Redis' cluster bus", EVERYWHERE),
-    ("redis", None, 16380, "Redis' cluster bus, second instance", EVERYWHERE),
-    ("redis", "exporters_redis_port", 9121, "the Redis exporter", EVERYWHERE),
-    ("backup", None, 8432, "pgBackRest", EVERYWHERE),
-    ("monitoring", None, 9090, "Prometheus", EVERYWHERE),
-    ("monitoring", None, 9093, "Alertmanager", EVERYWHERE),
-    ("monitoring", None, 9094, "Alertmanager's peers", EVERYWHERE),
-    ("monitoring", None, 3000, "Grafana", ADDRESS),
-    ("monitoring", None, 3100, "Loki", EVERYWHERE),
-    ("all", "exporters_node_port", 9100, "the host exporter", EVERYWHERE),
-)
-
-
 # Two of the messages of ansible-core's argument specification, to say them more plainly.
 UNSUPPORTED = re.compile(r"^(?:Unsupported parameters[^:]*: )?(\S+)\. Supported parameters include: (.*)$")
 MISTYPED = re.compile(
@@ -111,6 +91,7 @@ class Context:
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     invalid: Sequence[str] = ()  # messages of the argument specification
     managed: Mapping[str, Any] = field(default_factory=dict)  # a provider's PostgreSQL
+    extra_flows: Sequence[Mapping[str, Any]] = ()
     managed_ca: str | None = None  # what its file on the controller holds; None where it cannot be read
 
     @property
@@ -380,7 +361,9 @@ def check_managed(context: Context) -> list[Problem]:
     for key in ("port", "replica_port"):
         port = given.get(key)
         if isinstance(port, int) and not 1 <= port <= 65535:
-            problems.append(Problem(f"variable {name}.{key}", f"is {port}, which is no port", "Correct it; 5432 is the usual one."))
+            problems.append(
+                Problem(f"variable {name}.{key}", f"is {port}, which is no port", f"Correct it; {default('postgresql')} is the usual one.")
+            )
     problems += check_managed_authority(given, context.managed_ca)
     user = given.get("admin_user")
     if user and user in [*database_users(databases(context.applications)), "monitor"]:
@@ -420,37 +403,116 @@ def check_services(context: Context) -> list[Problem]:
     return problems
 
 
-def listeners(context: Context, host: str) -> list[tuple[int, str, str]]:
-    """Return (port, who, where) for all that listens on a host."""
-    found = []
-    for group, variable, port, who, where in LISTENERS:
-        if host in context.hosts(group):
-            chosen = context.hostvars[host].get(variable, port) if variable else port
-            found.append((int(chosen), who, where))
+def service_ports(service: Mapping[str, Any]) -> list[int]:
+    """Return the ports of a service on its host: one for each instance, and for a web service one more, for releases."""
+    first = valid(service.get("port"))
+    count = valid(service.get("instances", 1)) or 1
+    spare = 1 if service.get("kind", "web") == "web" else 0
+    return [] if first is None else list(range(first, first + count + spare))
+
+
+def check_service_ports(context: Context) -> list[Problem]:
+    problems = []
+    for application in context.applications:
+        for service in application.get("services") or ():
+            given, numbers = service.get("port"), service_ports(service)
+            if given is not None and not (numbers and numbers[0] >= UNPRIVILEGED and numbers[-1] <= LAST):
+                where = f"service {application.get('name')}.{service.get('name')}"
+                reach = f" and takes the ports up to {numbers[-1]}" if numbers[1:] else ""
+                problems.append(
+                    Problem(where, f"has the port {given}{reach}", f"Use {UNPRIVILEGED} to {LAST}, and leave room for its instances.")
+                )
+    return problems
+
+
+def check_port_variables(context: Context) -> list[Problem]:
+    """Look at every variable that moves a port."""
+    problems, numbers = [], Numbers(context.hostvars, context.groups, context.profile)
+    for port in table().values():
+        found: dict[Any, list[str]] = {}
+        for host in context.hosts("all"):
+            if port.variable and port.runs_on(host, context.groups):
+                found.setdefault(context.hostvars[host].get(port.variable, port.port), []).append(host)
+        where, right = f"variable {port.variable}", {}
+        for value, hosts in found.items():
+            number = valid(value)
+            if number is None:
+                problems.append(Problem(where, f"is {value!r} on {listed(hosts)}, which is no port", f"Use a number from 1 to {LAST}."))
+            elif number < UNPRIVILEGED and not port.root:
+                seen = f"is {number} on {listed(hosts)}, and {port.who} does not run as root, which alone may use it"
+                problems.append(Problem(where, seen, f"Use {UNPRIVILEGED} to {LAST}."))
+            elif above := [name for name in table().values() if name.of == port.name and max(numbers.all_on(hosts[0], name.name)) > LAST]:
+                seen = f"is {number} on {listed(hosts)}, and {above[0].who} is {above[0].plus} above it"
+                problems.append(Problem(where, seen, f"Use {UNPRIVILEGED} to {LAST - above[0].plus - 10}."))
+            else:
+                right.setdefault(number, []).extend(hosts)
+        if port.alike and len(right) > 1:
+            fix = f"All hosts of {' and '.join(port.groups)} have one; set it in group_vars."
+            problems.append(Problem(where, f"is {differing(right)}", fix))
+    return problems
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who wants a port of a host."""
+
+    port: int
+    who: str
+    service: bool = False
+    spare: bool = False  # kept for the instance that starts with a new release
+    beside_services: bool = False
+
+    def clashes(self, other: Listener) -> bool:
+        apart = (self.beside_services and other.service) or (other.beside_services and self.service)
+        return self.port == other.port and not apart
+
+
+def listeners(context: Context, host: str) -> list[Listener]:
+    """Return all that listens on a host."""
+    found, numbers = [], Numbers(context.hostvars, context.groups, context.profile)
+    names = [port.name for port in table().values() if port.runs_on(host, context.groups)]
     if context.managed and host in context.hosts("monitoring")[:1]:
-        found.append((number(context, host, "exporters_postgres_port", 9187), "the PostgreSQL exporter", EVERYWHERE))
+        names.append("postgres-exporter")
+    for port in map(named, dict.fromkeys(names)):
+        try:
+            found.extend(Listener(number, port.who, beside_services=port.beside_services) for number in numbers.all_on(host, port.name))
+        except PortError:  # check_port_variables says it
+            continue
     if host in context.hosts("app"):
         for application in context.applications:
             for service in application.get("services") or ():
-                first, count = service.get("port"), service.get("instances", 1)
-                if isinstance(first, int) and isinstance(count, int):
-                    who = f"service {application.get('name')}.{service.get('name')}"
-                    found.extend((port, who, LOCAL) for port in range(first, first + count))
+                who, ports = f"service {application.get('name')}.{service.get('name')}", service_ports(service)
+                web = service.get("kind", "web") == "web"
+                found.extend(Listener(number, who, service=True, spare=web and number == ports[-1]) for number in ports)
     return found
 
 
 def check_ports(context: Context) -> list[Problem]:
-    """Find ports that two listeners want. The same clash on several hosts is one problem."""
-    clashes: dict[tuple[int, str, str], list[str]] = {}
+    """Find ports that two listeners want. The clashes of the same two, also on several hosts, are one problem."""
+    clashes: dict[tuple[str, str], list[tuple[int, str, bool]]] = {}
     for host in context.hosts("all"):
-        claims = listeners(context, host)
-        for number, (port, who, where) in enumerate(claims):
-            for other_port, other, other_where in claims[:number]:
-                if port == other_port and (where == other_where or EVERYWHERE in (where, other_where)):
-                    clashes.setdefault((port, other, who), []).append(host)
+        there = listeners(context, host)
+        for place, one in enumerate(there):
+            for other in there[:place]:
+                if one.clashes(other):
+                    clashes.setdefault((other.who, one.who), []).append((one.port, host, one.spare or other.spare))
+    problems = []
+    for (first, second), found in clashes.items():
+        ports = sorted({port for port, dummy, spare in found})
+        hosts = dict.fromkeys(host for dummy, host, spare in found)
+        where, verb = (f"port {ports[0]}", "is") if len(ports) == 1 else (f"ports {listed(ports)}", "are")
+        spare = " A web service takes one more than it has instances, for releases." if any(spare for *dummy, spare in found) else ""
+        seen = f"{verb} wanted by {first} and by {second} on {listed(hosts)}"
+        problems.append(Problem(where, seen, f"Give one of them another port.{spare}"))
+    return sorted(problems, key=lambda problem: problem.where)
+
+
+def check_flows(context: Context) -> list[Problem]:
+    """Look at the flows that the user adds."""
     return [
-        Problem(f"port {port}", f"is wanted by {first} and by {second} on {listed(hosts)}", "Give one of them another port.")
-        for (port, first, second), hosts in sorted(clashes.items())
+        Problem(f"flow {flow.get('name')} of platform_flows_extra", seen, fix)
+        for flow in context.extra_flows
+        for seen, fix in firewall.complaints(flow, context.groups)
     ]
 
 
@@ -501,7 +563,10 @@ CHECKS = (
     check_memory,
     check_connections,
     check_services,
+    check_service_ports,
+    check_port_variables,
     check_ports,
+    check_flows,
     check_secrets,
 )
 

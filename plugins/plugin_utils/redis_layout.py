@@ -18,7 +18,12 @@ class LayoutError(ValueError):
     """The declaration lacks something; the message names value and fix."""
 
 
-def layout(members: Sequence[Mapping[str, str]], masters: int, replicas: int, port: int = 6379) -> list[dict[str, Any]]:
+def processes(hosts: Sequence[str], host: str, masters: int, replicas: int) -> int:
+    """Return how many processes `layout` deals to one of `hosts`."""
+    return len(range(hosts.index(host), masters * (1 + replicas), len(hosts))) if host in hosts else 0
+
+
+def layout(members: Sequence[Mapping[str, str]], masters: int, replicas: int, port: int) -> list[dict[str, Any]]:
     """Deal the processes out over the hosts like cards: every host gets its first before any gets its second."""
     return [
         {
@@ -31,7 +36,7 @@ def layout(members: Sequence[Mapping[str, str]], masters: int, replicas: int, po
     ]
 
 
-def endpoints(members: Sequence[Mapping[str, str]], port: int = 6379, domain: str = "internal") -> str:
+def endpoints(members: Sequence[Mapping[str, str]], port: int, domain: str = "internal") -> str:
     """Return the addresses from which a client learns the cluster: redis-1.internal:6379,redis-2.internal:6379,..."""
     return ",".join(f"redis-{number}.{domain}:{port}" for number, dummy in enumerate(members, 1))
 

@@ -12,22 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.plugin_utils.application import all_domains, domains_of, metric_paths, web_services
+from ansible_collections.uptier.platform.plugins.plugin_utils.ports import Numbers, Port, table
 
-# job -> inventory group, port, path: one target for each host of the group.
-HOST_JOBS: dict[str, tuple[str, int, str]] = {
-    "gateway": ("gateway", 9113, "/metrics"),
-    "haproxy": ("app", 8404, "/metrics"),
-    "pgbouncer": ("app", 9127, "/metrics"),
-    "postgres": ("postgresql", 9187, "/metrics"),
-    "patroni": ("postgresql", 8008, "/metrics"),
-    "etcd": ("etcd", 2379, "/metrics"),
-    "prometheus": ("monitoring", 9090, "/metrics"),
-    "alertmanager": ("monitoring", 9093, "/metrics"),
-    "grafana": ("monitoring", 3000, "/metrics"),
-    "loki": ("monitoring", 3100, "/metrics"),
-}
-NODE_PORT = 9100
-REDIS_EXPORTER_PORT = 9121
+# Jobs of the table of ports that are more than one target for each host of a group: each has its function here.
+OWN_JOBS = ("node", "redis")
 
 Member = Mapping[str, str]
 Job = dict[str, Any]
@@ -51,34 +39,40 @@ def _job(name: str, targets: list[dict[str, Any]], tls: bool = True) -> Job:
     return {"name": name, "tls": tls, "targets": targets}
 
 
-def node_job(members: Iterable[Member], groups_of: Mapping[str, Iterable[str]]) -> Job:
+def host_job_ports() -> list[Port]:
+    """Return the ports that are asked for themselves, in the order of the jobs."""
+    return [port for port in table().values() if port.job and port.job not in OWN_JOBS]
+
+
+def node_job(members: Iterable[Member], groups_of: Mapping[str, Iterable[str]], numbers: Numbers) -> Job:
     """Every host, with its groups as ",a,b," so that one group can be matched in a rule."""
     targets = []
     for member in members:
         names = sorted(set(groups_of.get(member["name"], ())) - {"all", "ungrouped"})
-        targets.append(_target(member, NODE_PORT, groups=f",{','.join(names)}," if names else ""))
+        targets.append(_target(member, numbers.on(member["name"], "node-exporter"), groups=f",{','.join(names)}," if names else ""))
     return _job("node", targets)
 
 
-def host_jobs(members_of: Mapping[str, list[Member]], left_out: Iterable[str] = ()) -> list[Job]:
+def host_jobs(members_of: Mapping[str, list[Member]], numbers: Numbers, left_out: Iterable[str] = ()) -> list[Job]:
     """One job for each component of which there are hosts."""
-    jobs = []
-    for name, (group, port, path) in HOST_JOBS.items():
-        if name not in set(left_out) and members_of.get(group):
-            jobs.append(_job(name, [_target(member, port, path) for member in members_of[group]]))
+    jobs, unwanted = [], set(left_out)
+    for port in host_job_ports():
+        members = [member for group in port.groups for member in members_of.get(group, [])]
+        if port.job not in unwanted and members:
+            jobs.append(_job(port.job, [_target(member, numbers.on(member["name"], port.name)) for member in members]))
     return jobs
 
 
-def managed_postgres_job(monitors: Iterable[Member], host: str) -> Job:
+def managed_postgres_job(monitors: Iterable[Member], host: str, numbers: Numbers) -> Job:
     """A provider's server, under its own name, by the exporter of the first monitoring host."""
     first = next(iter(monitors), None)
-    port = HOST_JOBS["postgres"][1]
     if first is None or not host:
         return _job("postgres", [])
+    port = numbers.on(first["name"], "postgres-exporter")
     return _job("postgres", [{"address": f"{first['fqdn']}:{port}", "labels": {"instance": host}}])
 
 
-def redis_job(members: Iterable[Member], nodes: Iterable[Mapping[str, Any]]) -> Job:
+def redis_job(members: Iterable[Member], nodes: Iterable[Mapping[str, Any]], numbers: Numbers) -> Job:
     """redis_exporter is asked once for each process on its host."""
     by_name = {member["name"]: member for member in members}
     targets = []
@@ -86,17 +80,17 @@ def redis_job(members: Iterable[Member], nodes: Iterable[Mapping[str, Any]]) -> 
         member, port = by_name[str(node["name"])], str(node["port"])
         where = f"rediss://{member['fqdn']}:{port}"
         labels = {"port": port, "__param_target": where}
-        targets.append(_target(member, REDIS_EXPORTER_PORT, "/scrape", **labels))
+        targets.append(_target(member, numbers.on(member["name"], "redis-exporter"), "/scrape", **labels))
     return _job("redis", targets)
 
 
-def application_job(members: Iterable[Member], applications: Iterable[Mapping[str, Any]]) -> Job:
+def application_job(members: Iterable[Member], applications: Iterable[Mapping[str, Any]], numbers: Numbers) -> Job:
     """Every instance of every service that has metrics, through the router of its host."""
     entries = metric_paths(applications)
     targets = [
         _target(
             member,
-            HOST_JOBS["haproxy"][1],
+            numbers.on(member["name"], "router-metrics"),
             entry["route"],
             application=entry["application"],
             service=entry["service"],

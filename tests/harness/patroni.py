@@ -16,5 +16,6 @@ def change(platform: Platform, host: str, settings: dict[str, Any]) -> None:
     """Change the dynamic configuration; the password goes through a file, not through the process list."""
     login = f"user = patroni:{platform.hostvars[host]['vault_patroni_api_password']}"
     platform.write(host, "/run/uptier-login", login)
-    line = f"{CURL} -f -K /run/uptier-login -X PATCH https://{host}.internal:8008/config -d '{json.dumps(settings)}'; s=$?; rm /run/uptier-login; exit $s"
+    url = f"https://{host}.internal:{platform.port(host, 'patroni')}/config"
+    line = f"{CURL} -f -K /run/uptier-login -X PATCH {url} -d '{json.dumps(settings)}'; s=$?; rm /run/uptier-login; exit $s"
     platform.run(host, line)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import yaml
+
 from .enter import Reach
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +26,10 @@ RECAP = re.compile(
     r"\s+failed=(?P<failed>\d+)\s+skipped=(?P<skipped>\d+)",
     re.MULTILINE,
 )
+# Who listens, by name. Read here as it is written, so that a fault of the product's own reading shows.
+PORTS: dict[str, dict[str, Any]] = {
+    port["name"]: port for port in yaml.safe_load((ROOT / "roles/platform/vars/flows.yml").read_text(encoding="utf-8"))["platform_ports"]
+}
 T = TypeVar("T")
 
 
@@ -99,6 +105,11 @@ class Platform:
     def address(self, host: str) -> str:
         """The host's address on the lab's own network."""
         return f"{self.net}.{self.hostvars[host]['lab_number']}"
+
+    def port(self, host: str, name: str) -> int:
+        """Where something listens on a host: what the inventory says, else the default."""
+        row = PORTS[name]
+        return self.port(host, row["of"]) + row["plus"] if "of" in row else int(self.hostvars[host].get(row.get("variable"), row["port"]))
 
     def secrets(self) -> list[str]:
         """Every secret value of the vault, for searches; each must be long enough not to be found by chance."""
@@ -226,7 +237,8 @@ class Platform:
 
     def sql(self, host: str, statement: str, database: str = "postgres", check: bool = True) -> str:
         """One statement as the superuser over the local socket."""
-        line = f"cd /tmp && runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -d {database} -c {shlex.quote(statement)}"
+        psql = f"runuser -u postgres -- psql -X -q -A -t -v ON_ERROR_STOP=1 -p {self.port(host, 'postgresql')}"
+        line = f"cd /tmp && {psql} -d {database} -c {shlex.quote(statement)}"
         return self.run(host, line, check=check).stdout.strip()
 
     def members(self) -> list[dict[str, Any]]:
@@ -235,7 +247,7 @@ class Platform:
             done = self.run(
                 host,
                 "curl -s -m 3 --cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
-                f" https://{host}.internal:8008/cluster || true",
+                f" https://{host}.internal:{self.port(host, 'patroni')}/cluster || true",
                 check=False,
             )
             try:
@@ -251,8 +263,9 @@ class Platform:
         streaming = [role for role, state in states if role != "leader" and state == "streaming"]
         return len(leaders) == 1 and len(streaming) == len(self.group("postgresql")) - 1
 
-    def redis(self, host: str, *arguments: str, port: int = 6379, check: bool = True) -> str:
+    def redis(self, host: str, *arguments: str, port: int | None = None, check: bool = True) -> str:
         """redis-cli as the administrator, the password in the environment and not in the process list."""
+        port = port or self.port(host, "redis")
         password = self.hostvars[host].get("vault_redis_admin_password", "")
         files = [("--cacert", "ca.crt"), ("--cert", "host.crt"), ("--key", "host.key")]
         login = [word for option, name in files for word in (option, f"/etc/uptier/pki/{name}")]
@@ -262,6 +275,13 @@ class Platform:
         if check and done.returncode:
             raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {output}{done.stderr.decode()}")
         return output.strip()
+
+    def cache_healthy(self) -> bool:
+        """Three masters and three replicas, all connected, none failed, as the second host sees it."""
+        host = self.group("redis")[1]
+        lines = [line.split() for line in self.redis(host, "cluster", "nodes", check=False).splitlines()]
+        linked = [fields for fields in lines if fields[7] == "connected" and "fail" not in fields[2]]
+        return len(linked) == 6 and len([fields for fields in linked if "slave" in fields[2]]) == 3
 
 
 def texts(value: Any) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.urls import open_url
-from ansible_collections.uptier.platform.plugins.module_utils.etcd.members import EtcdError, client_url
+from ansible_collections.uptier.platform.plugins.module_utils.etcd.members import EtcdError, own, url_of
 
 PATIENCE = 3  # seconds for one answer
 
@@ -62,8 +62,13 @@ class Cluster:
         self.module = module
         self.parameters = module.params
 
+    def url(self) -> str:
+        """Return where this host's member answers clients."""
+        return url_of(own(self.parameters["name"], self.parameters["members"]), self.parameters["client_port"])
+
     def others(self) -> list[str]:
-        return [client_url(member) for member in self.parameters["members"] if member["name"] != self.parameters["name"]]
+        port = self.parameters["client_port"]
+        return [url_of(member, port) for member in self.parameters["members"] if member["name"] != self.parameters["name"]]
 
     def members(self) -> list[dict[str, Any]] | None:
         """Return the member list, or None where nobody answers. A member without a quorum is an error."""

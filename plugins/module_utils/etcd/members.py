@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+# etcd's own, where nothing else is said.
 PEER_PORT = 2380
 CLIENT_PORT = 2379
 
@@ -33,12 +34,8 @@ class Plan:
     initial_cluster: str = ""
 
 
-def peer_url(member: Mapping[str, Any]) -> str:
-    return f"https://{member['address']}:{PEER_PORT}"
-
-
-def client_url(member: Mapping[str, Any]) -> str:
-    return f"https://{member['address']}:{CLIENT_PORT}"
+def url_of(member: Mapping[str, Any], port: int) -> str:
+    return f"https://{member['address']}:{port}"
 
 
 def own(name: str, members: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -49,20 +46,26 @@ def own(name: str, members: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     raise EtcdError("not_a_member", f"{name} is not among the members ({known}). Add the host to the inventory group of etcd.")
 
 
-def plan(name: str, members: Sequence[Mapping[str, Any]], has_data: bool, running: Sequence[Mapping[str, Any]] | None) -> Plan:
+def plan(
+    name: str,
+    members: Sequence[Mapping[str, Any]],
+    has_data: bool,
+    running: Sequence[Mapping[str, Any]] | None,
+    peer_port: int = PEER_PORT,
+) -> Plan:
     """Decide from the declared members, the host's data and the list that a running member returned (None: nobody answers)."""
     me = own(name, members)
     if has_data:
         return Plan("keep")
     if running is None:
         return Plan("form")
-    url = peer_url(me)
+    url = url_of(me, peer_port)
     mine = [entry for entry in running if entry.get("name") == name or url in entry.get("peerURLs", [])]
     # Announced and never started: etcd knows the address and no name yet.
     announced = [entry for entry in mine if not entry.get("name") and entry.get("peerURLs") == [url]]
     stale = [str(entry["ID"]) for entry in mine if entry not in announced]
     others = [entry for entry in running if entry not in mine]
-    names = {peer_url(member): str(member["name"]) for member in members}
+    names = {url_of(member, peer_port): str(member["name"]) for member in members}
     pairs = []
     for entry in others:
         for other in entry.get("peerURLs", []):

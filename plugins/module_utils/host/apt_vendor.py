@@ -103,7 +103,8 @@ def trusted(data: bytes, fingerprints: Sequence[str]) -> bytes:
     keys = keys_of(data)
     kept = [keys[name] for name in wanted if name in keys]
     if not kept:
-        raise KeyFileError(f"it holds {', '.join(keys) or 'no key'}, and trusted is {', '.join(wanted) or 'none'}")
+        seen = f"it holds {', '.join(keys) or 'no key'}, and trusted is {', '.join(wanted) or 'none'}"
+        raise KeyFileError(f"{seen}; compare a new key by another way, then name its fingerprint in the repository's fingerprints")
     return b"".join(kept)
 
 

@@ -1,24 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Whether one member of a PostgreSQL cluster may be restarted or rebuilt now."""
+"""Whether one member of a PostgreSQL cluster may be restarted or rebuilt now. Pure functions."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import Client, PatroniError, info, synchronous
-
-
-class Refusal(Exception):
-    """Why nothing is done, with a machine-readable reason."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Refusal
 
 
 @dataclass(frozen=True)
@@ -78,46 +69,3 @@ def newer_program(running: int, said: str) -> str:
     if not found or int(found[1]) != running // 10000 or int(found[2]) <= running % 10000:
         return ""
     return f"{found[1]}.{found[2]}"
-
-
-def lacking(cluster: Mapping[str, Any], name: str, wants_standby: bool) -> str:
-    """Return what keeps the cluster from being well again after work on a member; empty when nothing does.
-
-    Args:
-        cluster: what `patroni.info` returned.
-        name: the member.
-        wants_standby: whether the cluster wants a synchronous standby. Patroni names one only when it saw it stream, so for some
-            seconds there is none: who restarted the next member then would risk acknowledged rows.
-    """
-    if not cluster["leader"]:
-        return "nobody leads"
-    mine = next((member for member in cluster["members"] if member["name"] == name), {"role": "", "state": "gone"})
-    if mine["state"] != ("running" if mine["role"] == "leader" else "streaming"):
-        return f"{name} is {mine['state']}"
-    if name in cluster["pending_restart"]:
-        return f"{name} still waits for a restart"
-    streaming = [member for member in cluster["members"] if member["state"] == "streaming"]
-    able = [member["name"] for member in streaming if not (member["tags"].get("nosync") or member["tags"].get("replicatefrom"))]
-    if wants_standby and able and not any(member["synchronous"] for member in streaming):
-        return f"none of {', '.join(able)} is the synchronous standby"
-    return ""
-
-
-def well(client: Client, name: str, timeout: int, began: float | None = None) -> None:
-    """Wait until the member leads or streams, and a synchronous standby is there again where the cluster wants one.
-
-    Args:
-        client: of that member.
-        name: the member.
-        timeout: in seconds.
-        began: when the work on it began, by the monotonic clock; now, where it is not given.
-    """
-    deadline = (time.monotonic() if began is None else began) + timeout
-    wants_standby = synchronous(client.call("/config"))
-    while True:
-        missing = lacking(info(client.call("/cluster")), name, wants_standby)
-        if not missing:
-            return
-        if time.monotonic() > deadline:
-            raise PatroniError("not_serving", f"{timeout} s after work on {name} began, {missing}. Look at `journalctl -u patroni` there.")
-        time.sleep(1)

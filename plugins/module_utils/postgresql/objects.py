@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import scram
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.sql import identifier, literal
 
 # What each kind of user may do with the objects of a database's owner: object type of the catalogue -> privileges.
@@ -78,8 +79,11 @@ SELECT json_build_object(
 """
 
 
-class ObjectsError(ValueError):
-    """Something is declared that cannot be had; the message says what, and why not."""
+class ObjectsError(PostgresqlError):
+    """Something is declared that only a superuser can have; the message says what, and why not."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("not_a_superuser", message)
 
 
 @dataclass(frozen=True)

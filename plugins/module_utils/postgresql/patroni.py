@@ -1,82 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Patroni's REST interface: a small client, and pure functions over what it returns."""
+"""What Patroni's REST interface says, and what is to be said to it. Pure functions; `patroni_client` asks."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.urls import open_url
-
-LEADER_ROLES = ("leader", "master", "primary", "standby_leader")
-WRONG_PASSWORD = " Compare vault_patroni_api_password and the allowlist with the member's patroni.yml."
-REFUSALS = {
-    401: ("refused", WRONG_PASSWORD),
-    403: ("refused", WRONG_PASSWORD),
-    409: ("conflict", " Somebody else changed it at the same time."),
-}
-LOGIN_SPEC: dict[str, Any] = {
-    "ca": {"type": "path"},
-    "cert": {"type": "path"},
-    "key": {"type": "path", "no_log": False},
-    "username": {"type": "str"},
-    "password": {"type": "str", "no_log": True},
-}
-CONNECTION_SPEC: dict[str, Any] = {"url": {"type": "str", "required": True}, **LOGIN_SPEC}
+PRIMARY_ROLES = ("primary", "master", "leader")
+LEADING_ROLES = (*PRIMARY_ROLES, "standby_leader")
 
 
-class PatroniError(Exception):
-    """What went wrong, with a machine-readable reason."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class Client:
-    """One member's REST interface."""
-
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self.parameters = parameters
-
-    def call(self, path: str, method: str = "GET", body: Any = None, timeout: int = 10) -> Any:
-        """Return the decoded answer; an answer that says no, or none, raises PatroniError."""
-        given = self.parameters
-        try:
-            answer = open_url(
-                given["url"].rstrip("/") + path,
-                method=method,
-                data=json.dumps(body).encode() if body is not None else None,
-                timeout=timeout,
-                ca_path=given["ca"],
-                client_cert=given["cert"],
-                client_key=given["key"],
-                url_username=given["username"],
-                url_password=given["password"],
-                force_basic_auth=bool(given["username"]),
-                use_proxy=False,
-            )
-            text = answer.read().decode()
-        except OSError as error:
-            if hasattr(error, "code") and hasattr(error, "read"):
-                said = error.read().decode(errors="replace").strip()
-                reason, hint = REFUSALS.get(error.code, ("refused", ""))
-                # Patroni's plain refusals are a page of HTML whose only word is the code's own.
-                said = str(error.reason) if said.startswith("<") else said
-                raise PatroniError(reason, f"Patroni answered {method} {path} with {error.code}: {said or error}.{hint}") from error
-            raise PatroniError("not_reachable", f"Patroni at {given['url']} does not answer {method} {path}: {error}.") from error
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
+def leading(role: Any, state: Any) -> bool:
+    """Tell whether a member of this role and state leads: it accepts writes, or feeds the other members of a standby cluster."""
+    return role in LEADING_ROLES and state == "running"
 
 
 def leader_of(cluster: Mapping[str, Any]) -> str | None:
     """Return the name of the member that leads and runs."""
     for member in cluster.get("members", []):
-        if member.get("role") in LEADER_ROLES and member.get("state") == "running":
+        if leading(member.get("role"), member.get("state")):
             return str(member["name"])
     return None
 
@@ -86,7 +29,7 @@ def serves(cluster: Mapping[str, Any], name: str) -> bool:
     if leader_of(cluster) is None:
         return False
     mine = next((member for member in cluster["members"] if member["name"] == name), {})
-    return mine.get("state") in (("running",) if mine.get("role") in LEADER_ROLES else ("streaming",))
+    return mine.get("state") == ("running" if mine.get("role") in LEADING_ROLES else "streaming")
 
 
 def synchronous(config: Mapping[str, Any]) -> bool:
@@ -117,7 +60,7 @@ def info(cluster: Mapping[str, Any]) -> dict[str, Any]:
         members.append(
             {
                 "name": member["name"],
-                "role": "leader" if member["role"] in LEADER_ROLES else member["role"],
+                "role": "leader" if member["role"] in LEADING_ROLES else member["role"],
                 "state": member.get("state", "unknown"),
                 "host": member.get("host"),
                 "port": member.get("port"),
@@ -134,6 +77,29 @@ def info(cluster: Mapping[str, Any]) -> dict[str, Any]:
         "pending_restart": pending_restart(cluster),
         "scope": cluster.get("scope"),
     }
+
+
+def lacking(cluster: Mapping[str, Any], name: str, wants_standby: bool) -> str:
+    """Return what keeps the cluster from being well again after work on a member; empty when nothing does.
+
+    Args:
+        cluster: what `info` returned.
+        name: the member.
+        wants_standby: whether the cluster wants a synchronous standby. Patroni names one only when it saw it stream, so for some
+            seconds there is none: who restarted the next member then would risk acknowledged rows.
+    """
+    if not cluster["leader"]:
+        return "nobody leads"
+    mine = next((member for member in cluster["members"] if member["name"] == name), {"role": "", "state": "gone"})
+    if mine["state"] != ("running" if mine["role"] == "leader" else "streaming"):
+        return f"{name} is {mine['state']}"
+    if name in cluster["pending_restart"]:
+        return f"{name} still waits for a restart"
+    streaming = [member for member in cluster["members"] if member["state"] == "streaming"]
+    able = [member["name"] for member in streaming if not (member["tags"].get("nosync") or member["tags"].get("replicatefrom"))]
+    if wants_standby and able and not any(member["synchronous"] for member in streaming):
+        return f"none of {', '.join(able)} is the synchronous standby"
+    return ""
 
 
 def patch(current: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
+
 OK, MISSING_PATH, NO_BACKUP, MISSING_DATA = 0, 1, 2, 3
 LOCKED = 50
 
@@ -18,7 +20,7 @@ REMEDIES = {
         "other_cluster",
         "The stanza belongs to another cluster: PostgreSQL was made anew. `pgbackrest stanza-upgrade` takes the new one over.",
     ),
-    49: ("unreachable", "A host does not answer on its pgBackRest port (8432). Is its service pgbackrest running and the firewall open?"),
+    49: ("unreachable", "A host does not answer on its pgBackRest port. Is its service pgbackrest running and the firewall open?"),
     56: ("no_leader", "No PostgreSQL that leads was found. See `patronictl list` on a database host."),
     82: ("archive_timeout", "A segment did not arrive in the repository. See PostgreSQL's log on the leader and pg_stat_archiver."),
     87: (
@@ -30,12 +32,8 @@ REMEDIES = {
 }
 
 
-class RepositoryError(Exception):
-    """The repository is in a state in which nothing is done; reason is machine-readable."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+class RepositoryError(PostgresqlError):
+    """The repository is in a state in which nothing is done."""
 
 
 def parse(output: str) -> list[dict[str, Any]]:

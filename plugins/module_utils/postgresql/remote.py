@@ -11,15 +11,10 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.scram import IMPOSTOR, Client, ScramError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import Session, SessionError, SqlError
-
-if TYPE_CHECKING:  # the timer for partitions has this module, and not that one
-    from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects import Statement
 
 TLS_REQUEST = struct.pack("!ii", 8, 80877103)
 MECHANISM = "SCRAM-SHA-256"
@@ -89,6 +84,7 @@ class RemoteSession(Session):
 
     def __init__(self, server: Remote, database: str, name: str = "") -> None:
         self._server = server
+        self.login_seconds = server.connect_timeout
         self._login = Client(server.password)
         self._accepted = False
         try:
@@ -105,7 +101,6 @@ class RemoteSession(Session):
             raise
         except ScramError as error:
             raise SessionError("not_the_server", f"{server.label}: {error}.") from error
-        self._socket.settimeout(None)  # a statement may take as long as it takes
 
     def _connect(self, user: str) -> socket.socket:
         server = self._where = self._server.label
@@ -190,22 +185,3 @@ class RemoteSession(Session):
 
     def close(self) -> None:
         self._socket.close()
-
-
-class RemoteServer:
-    """What pg_objects asks and tells a server elsewhere: the same as psql.Server does on the local socket."""
-
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-
-    def read(self, database: str, query: str) -> Any:
-        with self._remote.session(database) as session:
-            return session.data(query)
-
-    def apply(self, database: str, statements: Iterable[Statement], single: bool = True) -> None:
-        texts = [statement.sql for statement in statements]
-        if not texts:
-            return
-        with self._remote.session(database) as session:
-            for text in ["BEGIN", *texts, "COMMIT"] if single else texts:
-                session.execute(text)

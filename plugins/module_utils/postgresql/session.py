@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """One session with PostgreSQL in its own protocol (version 3), here through its local socket; `remote` goes over the network.
 
-psql would do for single statements. A schema change needs more: one session that holds a lock for the whole run, the error
-code of each statement, and statements of which none can hold a second one or a command of psql's own.
+One session can hold a lock for a whole run, gives the error code of each statement, and takes no second statement and no command of
+a client's own with the first. No client program has to be installed. Where libpq is wanted, there is `psql`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
+
 PROTOCOL = 3 << 16
 FIELDS = {"V": "severity", "C": "code", "M": "message", "D": "detail", "H": "hint"}
+# A server that is started answers so; one that does not answer at all (a stopped process, a dead disk) shall not hold up a run.
+LOGIN_SECONDS = 30.0
 
 
-class SessionError(Exception):
-    """There is no session, or no longer; `reason` is for programs."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+class SessionError(PostgresqlError):
+    """There is no session, or no longer."""
 
 
-class SqlError(Exception):
+class SqlError(PostgresqlError):
     """The server refused a statement; `code` is its SQLSTATE."""
 
     def __init__(self, fields: dict[str, str]) -> None:
@@ -36,11 +36,13 @@ class SqlError(Exception):
         self.severity = fields.get("severity", "ERROR")
         self.message = fields.get("message", "no message")
         more = [fields[key] for key in ("detail", "hint") if fields.get(key)]
-        super().__init__(" ".join([f"{self.message} ({self.code}).", *more]))
+        super().__init__("sql_failed", " ".join([f"{self.message} ({self.code}).", *more]))
 
 
 class Session:
     """A session as a superuser who is known by the operating system's user (peer)."""
+
+    login_seconds = LOGIN_SECONDS
 
     def __init__(self, database: str, directory: str = "/run/postgresql", port: int = 5432, user: str = "postgres", name: str = "") -> None:
         self.database = database
@@ -53,6 +55,7 @@ class Session:
         try:
             self._socket.sendall(struct.pack("!ii", len(body) + 8, PROTOCOL) + body)
             self._answers()
+            self._socket.settimeout(None)  # a statement may take as long as it takes
         except BaseException:
             self._socket.close()
             raise
@@ -67,13 +70,14 @@ class Session:
         if me not in (0, wanted):
             raise SessionError("not_allowed", f"Only root and {user} may do this; this process runs with the user id {me}. Use become.")
         found = socket.socket(socket.AF_UNIX)
+        found.settimeout(self.login_seconds)
         try:
             os.seteuid(wanted)
             found.connect(self._where)
         except OSError as error:
             found.close()
             raise SessionError(
-                "not_reachable", f"No server answers at {self._where}: {error.strerror}. Does it run, on this port?"
+                "not_reachable", f"No server answers at {self._where}: {error.strerror or error}. Does it run, on this port?"
             ) from error
         finally:
             os.seteuid(me)
@@ -155,6 +159,9 @@ class Session:
         while len(self._buffer) < count:
             try:
                 part = self._socket.recv(65536)
+            except TimeoutError as error:
+                text = f"{self._where} takes the connection, but does not answer within {self.login_seconds:g} s. Does its server hang?"
+                raise SessionError("no_answer", text) from error
             except OSError as error:
                 raise self._lost() from error
             if not part:

@@ -171,3 +171,15 @@ def test_units_have_what_systemd_reads(rendered, role, names):
         sections = re.findall(r"^\[(\w+)\]$", text, re.MULTILINE)
         assert "Service" in sections
         assert all("=" in line for line in text.splitlines() if line and not line.startswith(("#", "[")))
+
+
+@pytest.mark.parametrize("role", ["grafana", "loki", "alloy"])
+def test_a_new_version_of_the_package_restarts_the_daemon(role):
+    """apt starts and restarts nothing here, so the role has to see that the program behind a running daemon changed."""
+    record = f"__{role}_package_record"
+    values = yaml.safe_load((ROOT / "roles" / role / "vars" / "main.yml").read_text(encoding="utf-8"))
+    (configure,) = yaml.safe_load((ROOT / "roles" / role / "tasks" / "configure.yml").read_text(encoding="utf-8"))
+    assert values[record] == f"/var/lib/dpkg/info/{role}.md5sums"
+    assert f"{{{{ {record} }}}}" in configure["uptier.platform.config_files"]["watch"]
+    assert f"{{{{ {record} }}}}" in values[f"__{role}_unit"]["restart_files"]
+    assert configure["notify"]

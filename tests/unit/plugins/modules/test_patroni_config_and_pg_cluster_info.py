@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql import patroni
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import patroni_client
 from ansible_collections.uptier.platform.plugins.modules import patroni_config, pg_cluster_info
 
 URL = "https://10.0.0.31:8008"
@@ -33,7 +33,7 @@ class Member:
         if method == "PATCH":
             if self.conflicts:
                 self.config.update(self.conflicts.pop(0))
-                raise patroni.PatroniError("conflict", "409")
+                raise patroni_client.PatroniError("conflict", "409")
             self.patches.append(body)
             self.config.update(body)
         return dict(self.config)
@@ -43,10 +43,10 @@ class Member:
 def member(monkeypatch: pytest.MonkeyPatch) -> Member:
     found = Member()
 
-    def call(client: patroni.Client, *words: Any, **more: Any) -> Any:
+    def call(client: patroni_client.Client, *words: Any, **more: Any) -> Any:
         return found.call(client, *words, **more)
 
-    monkeypatch.setattr(patroni.Client, "call", call)
+    monkeypatch.setattr(patroni_client.Client, "call", call)
     monkeypatch.setattr(patroni_config.time, "sleep", lambda seconds: None)
     return found
 

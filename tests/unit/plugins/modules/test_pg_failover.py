@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.cluster import Busy
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover import Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Busy, Refusal
 from ansible_collections.uptier.platform.plugins.modules import pg_failover
 
 NATIVE = {"native": {"user": "failover", "password": "Bottle-9"}, "members": [{"name": "db1", "host": "a"}, {"name": "db2", "host": "b"}]}
@@ -35,14 +34,13 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What an operation was asked; it does nothing."""
     asked: list[str] = []
-    for kind in (pg_failover.Operation, pg_failover.NativeOperation):
-        for name in ("lock", "run", "close"):
+    for name in ("lock", "run", "close"):
 
-            def note(self: Any, kind: type = kind, name: str = name) -> Any:
-                asked.append(f"{kind.__name__}.{name}")
-                return dict(DONE)
+        def note(self: Any, name: str = name) -> Any:
+            asked.append(f"{type(self.driver).__name__}.{name}")
+            return dict(DONE)
 
-            monkeypatch.setattr(kind, name, note)
+        monkeypatch.setattr(pg_failover.Operation, name, note)
     return asked
 
 
@@ -62,7 +60,7 @@ def test_options_that_do_not_go_together(run: Callable[..., dict[str, Any]], arg
     assert (result["failed"], result["msg"]) == (True, message)
 
 
-@pytest.mark.parametrize(("arguments", "kind"), [(PATRONI, "Operation"), (NATIVE, "NativeOperation")])
+@pytest.mark.parametrize(("arguments", "kind"), [(PATRONI, "PatroniDriver"), (NATIVE, "NativeDriver")])
 def test_check_mode_takes_no_lock(run: Callable[..., dict[str, Any]], done: list[str], arguments: dict[str, Any], kind: str) -> None:
     assert run(**arguments)["leader"] == "db2"
     assert run(check=True, **arguments)["changed"]
@@ -85,10 +83,10 @@ def test_a_refusal_is_a_result_and_everything_is_let_go(
     def fail(self: Any) -> None:
         raise error
 
-    monkeypatch.setattr(pg_failover.NativeOperation, "lock", fail)
+    monkeypatch.setattr(pg_failover.Operation, "lock", fail)
     result = run(**NATIVE)
     assert (result["reason"], result["msg"]) == expected
-    assert done == ["NativeOperation.close"]
+    assert done == ["NativeDriver.close"]
 
 
 def test_the_examples_are_accepted(run: Callable[..., dict[str, Any]], done: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql import read_throughput as clients
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import psql
 from ansible_collections.uptier.platform.plugins.modules import pg_read_throughput as module
 
 GIVEN = {"database": "shop_ro", "user": "shop_ro", "password": "it's secret", "clients": 2, "seconds": 1}
@@ -25,7 +25,7 @@ def run(
         program = tmp_path / "psql"
         if client is not None:
             write_program(program, f"#!/bin/sh\n{client}\n")
-        monkeypatch.setattr(clients, "newest_psql", lambda: str(program))
+        monkeypatch.setattr(psql, "newest_psql", lambda: str(program))
         with patch_module_args({**GIVEN, **arguments}), pytest.raises(SystemExit):
             module.main()
         return json.loads(capsys.readouterr().out)

@@ -7,6 +7,8 @@ import ipaddress
 import re
 
 import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.uptier.platform.plugins.filter.firewall import firewall_rules
 from ansible_collections.uptier.platform.plugins.plugin_utils import firewall as f
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +68,32 @@ def test_a_removed_flow_vanishes():
 def test_a_flow_that_cannot_be_a_rule(changes, message):
     with pytest.raises(f.FirewallError, match=f"^{re.escape(message)}$"):
         rules("app1", flow(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"from": "aap"},
+            "Flow app goes from 'aap', which is no group of the inventory. Use one of any, all, admin, app, gateway, postgresql,",
+        ),
+        ({"to": "db1"}, "Flow app goes to 'db1', which is no group of the inventory. Use one of all, app, gateway, postgresql."),
+        ({"ports": [70000]}, "Flow app has the port 70000. Use numbers from 1 to 65535."),
+    ],
+)
+def test_a_flow_of_the_user_that_matches_nobody_is_refused(changes, message):
+    with pytest.raises(AnsibleFilterError, match=f"^{re.escape(message)}"):
+        firewall_rules([flow(**changes)], "db1", GROUPS, HOSTVARS)
+
+
+def test_all_wrong_flows_are_named_at_once():
+    with pytest.raises(f.FirewallError, match=r"^Flow app goes from 'x'.* Flow other goes to 'y'"):
+        f.refuse([flow(**{"from": "x"}), flow(name="other", to="y")], GROUPS)
+
+
+def test_ports_may_be_written_as_text():
+    extra = [flow(name="extra", ports=["9999", 9998])]
+    assert firewall_rules(extra, "app1", GROUPS, HOSTVARS)[-1]["ports"] == [9998, 9999]
 
 
 def test_admin_addresses_and_families():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.uptier.platform.plugins.plugin_utils import ports
 from ansible_collections.uptier.platform.plugins.plugin_utils import preflight as p
 
 DATA = Path(__file__).resolve().parents[4] / "roles" / "platform" / "vars"
@@ -264,28 +265,165 @@ def test_several_instances_without_a_health_path():
     )
 
 
-def test_port_used_by_two_services():
+SPARE = "Give one of them another port. A web service takes one more than it has instances, for releases."
+
+
+def test_ports_used_by_two_services():
     found = context()
     found.applications[0]["services"].append({"name": "admin", "port": 3001, "instances": 1, "health": "/"})
-    assert text(found) == one(
-        "port 3001 is wanted by service shop.web and by service shop.admin on app1, app2, app3", "Give one of them another port."
-    )
+    assert text(found) == one("ports 3001, 3002 are wanted by service shop.web and by service shop.admin on app1, app2, app3", SPARE)
 
 
-def test_port_used_by_a_component():
+def test_the_spare_port_of_a_web_service_is_taken():
     found = context()
-    found.applications[0]["services"][0]["port"] = 6432
-    assert text(found) == one(
-        "port 6432 is wanted by PgBouncer and by service shop.web on app1, app2, app3", "Give one of them another port."
-    )
+    found.applications[0]["services"].append({"name": "events", "kind": "worker", "port": 3002, "instances": 1})
+    assert text(found) == one("port 3002 is wanted by service shop.web and by service shop.events on app1, app2, app3", SPARE)
+    found.applications[0]["services"][1]["port"] = 3003
+    assert p.problems_of(found) == []
+
+
+@pytest.mark.parametrize(
+    ("port", "who", "host"),
+    [
+        (9100, "the host exporter", "app1"),
+        (12345, "Alloy", "app1"),
+        (6432, "PgBouncer", "app1"),
+        (8404, "HAProxy's metrics", "app1"),
+        (2380, "etcd's peers", "app1"),
+        (6380, "Redis", "app1"),
+        (16380, "Redis' cluster bus", "app1"),
+        (19121, "the Redis exporter behind its TLS", "app1"),
+        (8081, "nginx's status page", "gw1"),
+        (9115, "the exporter that probes", "mon1"),
+        (9096, "Loki's inner port", "mon1"),
+        (8432, "pgBackRest", "db1"),
+        (8432, "pgBackRest", "mon1"),
+    ],
+)
+def test_port_used_by_a_component(port, who, host):
+    found = context()
+    found.groups["app"] = list(dict.fromkeys(["app1", "app2", "app3", host]))
+    found.applications[0]["services"][0].update(port=port, instances=1)
+    assert f"port {port} is wanted by {who} and by service shop.web on" in text(found)
+    assert host in text(found)
+
+
+def test_grafana_and_a_service_may_have_one_number():
+    """One listens on the host's address, the other on loopback."""
+    found = context()
+    found.groups["app"].append("mon1")
+    assert p.check_ports(found) == []
+    found.hostvars["mon1"]["loki_port"] = 3000
+    assert "port 3000 is wanted by Grafana and by Loki on mon1" in text(found)
 
 
 def test_port_moved_by_a_variable_is_free():
     found = context()
-    found.applications[0]["services"][0]["port"] = 6432
+    found.applications[0]["services"][0]["port"] = 6431
+    assert "port 6432 is wanted by PgBouncer and by service shop.web" in text(found)
     for host in GROUPS["app"]:
-        found.hostvars[host]["pgbouncer_port"] = 6430
+        found.hostvars[host]["pgbouncer_listen_port"] = "6430"
     assert p.problems_of(found) == []
+
+
+@pytest.mark.parametrize("name", [name for name, port in ports.table().items() if port.variable], ids=str)
+def test_a_port_is_looked_for_where_the_user_put_it(name):
+    port, found = ports.table()[name], context()
+    host = found.groups[port.groups[0]][0]
+    for other in found.groups[port.groups[0]]:
+        found.hostvars[other][port.variable] = 30000
+    seen = {one.port for one in p.listeners(found, host) if one.who == port.who}
+    assert 30000 in seen
+    assert port.keeps_default == (port.port in seen)
+
+
+@pytest.mark.parametrize(
+    ("value", "seen", "fix"),
+    [
+        (70000, "variable postgresql_port is 70000 on db1, db2, which is no port", "Use a number from 1 to 65535."),
+        (0, "variable postgresql_port is 0 on db1, db2, which is no port", "Use a number from 1 to 65535."),
+        ("5433x", "variable postgresql_port is '5433x' on db1, db2, which is no port", "Use a number from 1 to 65535."),
+        (True, "variable postgresql_port is True on db1, db2, which is no port", "Use a number from 1 to 65535."),
+        (None, "variable postgresql_port is None on db1, db2, which is no port", "Use a number from 1 to 65535."),
+        (
+            543,
+            "variable postgresql_port is 543 on db1, db2, and PostgreSQL does not run as root, which alone may use it",
+            "Use 1024 to 65535.",
+        ),
+    ],
+)
+def test_a_variable_that_is_no_port(value, seen, fix):
+    found = context()
+    for host in GROUPS["postgresql"]:
+        found.hostvars[host]["postgresql_port"] = value
+    assert text(found) == one(seen, fix)
+
+
+def test_the_cluster_bus_needs_a_port_too():
+    found = context()
+    for host in GROUPS["redis"]:
+        found.hostvars[host]["redis_port"] = 60000
+    seen = "is 60000 on app1, app2, app3, and Redis' cluster bus is 10000 above it"
+    assert p.check_port_variables(found) == [p.Problem("variable redis_port", seen, "Use 1024 to 55525.")]
+
+
+def test_members_that_one_setting_leads_to_have_one_port():
+    found = context()
+    found.hostvars["db2"]["postgresql_port"] = 5433
+    assert text(found) == one(
+        "variable postgresql_port is 5432 on db1 and 5433 on db2", "All hosts of postgresql have one; set it in group_vars."
+    )
+    found.hostvars["db2"]["postgresql_port"] = "5432"
+    found.hostvars["db2"]["exporters_postgres_port"] = 9188
+    assert p.problems_of(found) == []
+
+
+@pytest.mark.parametrize(
+    ("port", "seen"),
+    [
+        (0, "has the port 0"),
+        (80, "has the port 80 and takes the ports up to 82"),
+        (70000, "has the port 70000"),
+        (65535, "has the port 65535 and takes the ports up to 65537"),
+        ("web", "has the port web"),
+    ],
+)
+def test_a_port_that_a_service_cannot_have(port, seen):
+    found = context()
+    found.applications[0]["services"][0]["port"] = port
+    assert text(found) == one(f"service shop.web {seen}", "Use 1024 to 65535, and leave room for its instances.")
+
+
+def test_a_count_that_is_no_number_is_for_the_specification():
+    found = context()
+    found.applications[0]["services"][0].update(instances="2 (per host)", port="3000")
+    assert p.check_ports(found) == p.check_service_ports(found) == []
+
+
+EXTRA = {"name": "reports", "from": "203.0.113.7", "to": "postgresql", "protocol": "tcp", "ports": [5432], "why": "reports"}
+SOURCES = "any, all, admin, app, backup, etcd, gateway, monitoring, postgresql, redis, an address or a network"
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen", "fix"),
+    [
+        ({"from": "aap"}, "goes from 'aap', which is no group of the inventory", f"Use one of {SOURCES}."),
+        ({"from": "203.0.113.700"}, "goes from '203.0.113.700', which is no group of the inventory", f"Use one of {SOURCES}."),
+        ({"to": "any"}, "goes to 'any', which is no group of the inventory", "Use one of all, app, backup, etcd, gateway, monitoring, "),
+        ({"to": "db1"}, "goes to 'db1', which is no group of the inventory", "Use one of all, app, backup, etcd, gateway, monitoring, "),
+        ({"from": "redis"}, "goes from redis, a group without hosts, so nothing would match it", "Put hosts into the group, or remove the flow."),
+        ({"ports": []}, "has no ports", "Name at least one; a flow without any would open all of them."),
+        ({"ports": [0, 70000]}, "has the port 0, 70000", "Use numbers from 1 to 65535."),
+        ({"protocol": "icmp"}, "has ports, and icmp knows none", "Write ports: []."),
+        ({"name": 'a" drop'}, "has the name 'a\" drop'", "Use letters, digits, spaces, dots, - and _, 64 at most."),
+    ],
+)  # fmt: skip
+def test_a_flow_of_the_user_that_would_do_nothing(changes, seen, fix):
+    found = context(extra_flows=[EXTRA | changes])
+    if changes.get("from") == "redis":
+        found.groups["redis"] = []
+    assert [(problem.seen, problem.fix[: len(fix)]) for problem in p.check_flows(found)] == [(seen, fix)]
+    assert p.check_flows(context(extra_flows=[EXTRA])) == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.plugin_utils.redis_layout import LayoutError, endpoints, layout, problems, rules, users
+from ansible_collections.uptier.platform.plugins.plugin_utils.redis_layout import (
+    LayoutError,
+    endpoints,
+    layout,
+    problems,
+    processes,
+    rules,
+    users,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,27 +32,29 @@ GOOD: dict[str, Any] = {
 
 
 def test_growth_puts_two_processes_on_each_of_three_hosts() -> None:
-    assert [(node["name"], node["port"], node["zone"]) for node in layout(HOSTS, 3, 1)] == [
+    assert [(node["name"], node["port"], node["zone"]) for node in layout(HOSTS, 3, 1, 6379)] == [
         ("app1", 6379, "a"), ("app2", 6379, "b"), ("app3", 6379, "c"), ("app1", 6380, "a"), ("app2", 6380, "b"), ("app3", 6380, "c"),
     ]  # fmt: skip
 
 
 def test_startup_is_one_process() -> None:
     assert [(node["name"], node["port"]) for node in layout(HOSTS[:1], 1, 0, 7000)] == [("app1", 7000)]
-    assert layout([], 1, 0) == []
+    assert layout([], 1, 0, 6379) == []
 
 
 @given(st.integers(1, 20), st.integers(1, 8), st.integers(0, 3))
 def test_processes_are_dealt_out_evenly(hosts: int, masters: int, replicas: int) -> None:
     members = [{"name": f"h{number}", "address": f"10.0.0.{number}"} for number in range(hosts)]
-    nodes = layout(members, masters, replicas)
+    nodes = layout(members, masters, replicas, 6379)
     counts = Counter(node["name"] for node in nodes)
     assert len({(node["name"], node["port"]) for node in nodes}) == masters * (1 + replicas)
+    names = [member["name"] for member in members]
+    assert {name: processes(names, name, masters, replicas) for name in names} == {name: counts.get(name, 0) for name in names}
     assert max(counts.values()) - min(counts.get(member["name"], 0) for member in members) <= 1
 
 
 def test_applications_get_numbered_names() -> None:
-    assert endpoints(HOSTS) == "redis-1.internal:6379,redis-2.internal:6379,redis-3.internal:6379"
+    assert endpoints(HOSTS, 6379) == "redis-1.internal:6379,redis-2.internal:6379,redis-3.internal:6379"
     assert endpoints(HOSTS[:1], 7000, "lan") == "redis-1.lan:7000"
 
 

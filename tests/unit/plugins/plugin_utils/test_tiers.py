@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.uptier.platform.plugins.plugin_utils.ports import default_flows
 from ansible_collections.uptier.platform.plugins.plugin_utils.tiers import TierError, tier_value
 
 VARS = Path(__file__).resolve().parents[4] / "roles" / "platform" / "vars"
 PROFILES = yaml.safe_load((VARS / "tiers.yml").read_text(encoding="utf-8"))["platform_tiers"]
-FLOWS = yaml.safe_load((VARS / "flows.yml").read_text(encoding="utf-8"))["platform_flows"]
+FLOWS = default_flows()
 GROUPS = {"gateway", "app", "postgresql", "etcd", "redis", "monitoring", "backup"}
 
 

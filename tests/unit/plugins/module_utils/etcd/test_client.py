@@ -49,7 +49,9 @@ def network(monkeypatch: pytest.MonkeyPatch, **answers: Any) -> Etcd:
 
 
 def cluster(**parameters: Any) -> m.Cluster:
-    return m.Cluster(SimpleNamespace(params={**TLS, "members": MEMBERS, "name": "db1", "timeout": 1, "unit": "etcd", **parameters}))
+    return m.Cluster(
+        SimpleNamespace(params={**TLS, "members": MEMBERS, "name": "db1", "client_port": 2379, "timeout": 1, "unit": "etcd", **parameters})
+    )
 
 
 def test_a_question_has_a_body_and_goes_over_mutual_tls(monkeypatch: pytest.MonkeyPatch) -> None:

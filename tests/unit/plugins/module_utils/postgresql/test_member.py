@@ -6,9 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql import member
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.member import Refusal, lacking, newer_program, plan, well
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import PatroniError, info
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import patroni_client
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.member import newer_program, plan
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import info, lacking
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni_client import PatroniError, wait_until_well
 
 
 def cluster(
@@ -165,34 +167,34 @@ def clock(monkeypatch):
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(member.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(member.time, "sleep", sleep)
+    monkeypatch.setattr(patroni_client.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(patroni_client.time, "sleep", sleep)
 
 
 @pytest.mark.usefixtures("clock")
 def test_a_member_is_well_when_there_is_a_synchronous_standby_again():
     patroni = Patroni(said(("db2", "replica", "starting")), UNNAMED, UNNAMED, SYNCHRONOUS)
-    well(patroni, "db2", 30)
+    wait_until_well(patroni, "db2", 30)
     assert patroni.pictures == [SYNCHRONOUS]
 
 
 @pytest.mark.usefixtures("clock")
 def test_a_standby_cluster_has_no_synchronous_standby():
     """Patroni ignores the setting there, so nothing is waited for."""
-    well(Patroni(UNNAMED, standby_cluster={"host": "10.0.0.31"}), "db2", 30)
+    wait_until_well(Patroni(UNNAMED, standby_cluster={"host": "10.0.0.31"}), "db2", 30)
 
 
 @pytest.mark.usefixtures("clock")
 def test_the_time_counts_from_when_the_work_began():
-    member.time.sleep(29)
+    patroni_client.time.sleep(29)
     with pytest.raises(PatroniError, match="30 s after work on db2 began, none of db2"):
-        well(Patroni(*[UNNAMED] * 4, SYNCHRONOUS), "db2", 30, began=0.0)
+        wait_until_well(Patroni(*[UNNAMED] * 4, SYNCHRONOUS), "db2", 30, began=0.0)
 
 
 @pytest.mark.usefixtures("clock")
 def test_a_member_that_does_not_get_well_is_named():
     with pytest.raises(PatroniError) as caught:
-        well(Patroni(UNNAMED), "db2", 30)
+        wait_until_well(Patroni(UNNAMED), "db2", 30)
     assert (
         str(caught.value) == "30 s after work on db2 began, none of db2 is the synchronous standby. Look at `journalctl -u patroni` there."
     )

@@ -9,7 +9,7 @@ import urllib.error
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql import patroni, patroni_wait
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import patroni, patroni_client
 
 CLUSTER: dict[str, Any] = {
     "scope": "main",
@@ -73,26 +73,26 @@ def test_the_diff_shows_the_part_that_changes() -> None:
 
 
 def test_waiting_ends_when_the_member_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patroni_wait, "INTERVAL", 0)
-    refusal = patroni.PatroniError("not_reachable", "no answer.")
-    assert patroni_wait.wait(Fake(refusal, {"members": []}, CLUSTER), "db2", 5)["scope"] == "main"
+    monkeypatch.setattr(patroni_client, "LOOK_SECONDS", 0)
+    refusal = patroni_client.PatroniError("not_reachable", "no answer.")
+    assert patroni_client.wait_until_serving(Fake(refusal, {"members": []}, CLUSTER), "db2", 5)["scope"] == "main"
 
 
 def test_waiting_is_bounded_and_says_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patroni_wait, "INTERVAL", 0.01)
-    monkeypatch.setattr(patroni_wait.time, "monotonic", iter(range(100)).__next__)
-    with pytest.raises(patroni.PatroniError, match="db3: replica, starting") as caught:
-        patroni_wait.wait(Fake(CLUSTER), "db3", 3)
+    monkeypatch.setattr(patroni_client, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(patroni_client.time, "monotonic", iter(range(100)).__next__)
+    with pytest.raises(patroni_client.PatroniError, match="db3: replica, starting") as caught:
+        patroni_client.wait_until_serving(Fake(CLUSTER), "db3", 3)
     assert caught.value.reason == "not_serving"
-    with pytest.raises(patroni.PatroniError, match="Waited 3 s") as caught:
-        patroni_wait.wait(Fake(patroni.PatroniError("not_reachable", "no answer.")), None, 3)
+    with pytest.raises(patroni_client.PatroniError, match="Waited 3 s") as caught:
+        patroni_client.wait_until_serving(Fake(patroni_client.PatroniError("not_reachable", "no answer.")), None, 3)
     assert caught.value.reason == "not_reachable"
 
 
 def test_without_timeout_it_asks_once() -> None:
-    assert patroni_wait.wait(Fake({"members": []}), "db1", 0) == {"members": []}
-    with pytest.raises(patroni.PatroniError):
-        patroni_wait.wait(Fake(patroni.PatroniError("not_reachable", "no answer.")), None, 0)
+    assert patroni_client.wait_until_serving(Fake({"members": []}), "db1", 0) == {"members": []}
+    with pytest.raises(patroni_client.PatroniError):
+        patroni_client.wait_until_serving(Fake(patroni_client.PatroniError("not_reachable", "no answer.")), None, 0)
 
 
 @pytest.mark.parametrize(
@@ -108,15 +108,15 @@ def test_errors_say_who_answered_what(monkeypatch: pytest.MonkeyPatch, error: Ex
     def fail(*dummy: Any, **more: Any) -> None:
         raise error
 
-    monkeypatch.setattr(patroni, "open_url", fail)
-    with pytest.raises(patroni.PatroniError, match=words) as caught:
-        patroni.Client(CONNECTION).call("/config")
+    monkeypatch.setattr(patroni_client, "open_url", fail)
+    with pytest.raises(patroni_client.PatroniError, match=words) as caught:
+        patroni_client.Client(CONNECTION).call("/config")
     assert caught.value.reason == reason
 
 
 def test_answers_that_are_no_json_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patroni, "open_url", lambda *dummy, **more: io.BytesIO(b"scheduled"))
-    assert patroni.Client(CONNECTION).call("/switchover", "POST", {}) == "scheduled"
+    monkeypatch.setattr(patroni_client, "open_url", lambda *dummy, **more: io.BytesIO(b"scheduled"))
+    assert patroni_client.Client(CONNECTION).call("/switchover", "POST", {}) == "scheduled"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The platform's own tables: roles/platform/vars."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars"
+
+
+@cache
+def read(name: str) -> Any:
+    """Return one of the files, read once a process."""
+    return yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
