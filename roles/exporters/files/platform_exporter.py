@@ -493,6 +493,24 @@ class PgBackRest:
                 metrics.add("pgbackrest_backup_last_error", "gauge", "Whether it holds pages with a wrong checksum.", broken, kinds)
 
 
+class RestoredWal:
+    """Whether the repository gives this standby the WAL that it asks for, by the memory of its restore_command."""
+
+    RECENT = 60.0  # a standby that lacks WAL asks more often
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._path = Path(options["path"])
+
+    def collect(self, metrics: Metrics) -> None:
+        now, seen = time.time(), {}
+        if self._path.exists():
+            seen = {name: float(value) for name, value in (line.split() for line in self._path.read_text(encoding="utf-8").splitlines())}
+        asks = now - seen.get("last_failure", 0) < self.RECENT
+        since = seen.get("failing_since", now) if asks else now
+        text = "How long a standby has asked the backup repository for WAL in vain; 0 while it does not ask, or gets it."
+        metrics.add("postgresql_archive_failing_seconds", "gauge", text, max(0.0, now - since))
+
+
 # --- entry points --------------------------------------------------------------------------------------------------
 
 KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -503,6 +521,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "certificates": Certificates,
     "host": Host,
     "pgbackrest": PgBackRest,
+    "restored_wal": RestoredWal,
 }
 
 

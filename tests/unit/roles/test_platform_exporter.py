@@ -135,6 +135,24 @@ def test_pgbackrest_without_a_backup_says_so(exporter):
     assert "last_timestamp" not in metrics.text()
 
 
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        (None, 0),
+        ("last_answer 9990\nfailures 0\nlast_failure 9980\n", 0),
+        ("failing_since 9400\nlast_failure 9985.5\nfailures 20\npromotion 5000\nwaited 0.2\n", 600),
+        ("failing_since 9400\nlast_failure 9930\nfailures 20\n", 0),  # it has not asked since: it streams
+    ],
+)
+def test_a_repository_that_fails_a_standby_counts_the_seconds(exporter, tmp_path, monkeypatch, memory, expected):
+    monkeypatch.setattr(exporter.time, "time", lambda: 10000.0)
+    if memory is not None:
+        (tmp_path / "memory").write_text(memory, encoding="utf-8")
+    metrics = exporter.Metrics()
+    exporter.RestoredWal({"path": str(tmp_path / "memory")}).collect(metrics)
+    assert f"postgresql_archive_failing_seconds {expected}\n" in metrics.text()
+
+
 def test_a_broken_collector_leaves_the_others_alone(exporter):
     class Broken:
         def collect(self, metrics):
