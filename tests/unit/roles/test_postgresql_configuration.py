@@ -74,12 +74,18 @@ def test_settings_begin_with_a_summary(tmp_path: Path) -> None:
     assert not [line for line in asked if line.startswith("ssl")]
 
 
-def test_patroni_announces_a_promotion_to_the_program_that_fetches_wal(
-    tmp_path: Path, load_program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = render(tmp_path, postgresql_archive_remote=True)
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Patroni's settings for PostgreSQL where the repository is on another host."""
+    output = tmp_path_factory.mktemp("rendered")
+    done = render(output, postgresql_archive_remote=True, only="patroni.yml.j2")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    settings = yaml.safe_load((tmp_path / "patroni.yml").read_text(encoding="utf-8"))["postgresql"]
+    return yaml.safe_load((output / "patroni.yml").read_text(encoding="utf-8"))["postgresql"]
+
+
+def test_patroni_announces_a_promotion_to_the_program_that_fetches_wal(
+    settings: dict[str, Any], load_program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
     shell, option, announce = shlex.split(settings["pre_promote"])
     assert [shell, option] == ["/bin/sh", "-c"]
     command = settings["recovery_conf"]["restore_command"].replace("%f", "00000002.history").replace("%p", "pg_wal/RECOVERYHISTORY")
@@ -100,14 +106,11 @@ def test_patroni_announces_a_promotion_to_the_program_that_fetches_wal(
 
 
 @pytest.mark.parametrize("writable", [True, False])
-def test_the_announcement_never_forbids_the_promotion(tmp_path: Path, writable: bool) -> None:
-    done = render(tmp_path, postgresql_archive_remote=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    command = yaml.safe_load((tmp_path / "patroni.yml").read_text(encoding="utf-8"))["postgresql"]["pre_promote"]
+def test_the_announcement_never_forbids_the_promotion(settings: dict[str, Any], tmp_path: Path, writable: bool) -> None:
     file = tmp_path / "here" / "promotion" if writable else Path("/proc/uptier/promotion")
     if writable:
         file.parent.mkdir()
-    words = shlex.split(command.replace("/run/postgresql/uptier-promotion", str(file)))
+    words = shlex.split(settings["pre_promote"].replace("/run/postgresql/uptier-promotion", str(file)))
     assert subprocess.run(words, check=False, capture_output=True).returncode == 0
     assert file.exists() == writable
 
