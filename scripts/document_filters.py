@@ -28,16 +28,22 @@ MEANINGS = {
     "account": "A user of the cache.",
     "api_port": "Port of Patroni's REST interface.",
     "applications": "The applications as C(platform_applications) describes them.",
+    "given": "The applications as C(platform_applications) describes them, complete or not.",
     "budget": "Connections that one server keeps for applications.",
     "channels": "Notification channels.",
+    "command": "A command with its arguments.",
     "commands": "Command rules for users without own ones.",
     "conditions": "Conditions that hold on this platform; rules that need another one are left out.",
     "connections": "The most connections.",
     "cpus": "Processors of the host.",
     "directory": "Where the files are written.",
+    "systemd_command.directory": "Directory of the release, for programs with a relative path.",
+    "systemd_environment.name": "Name of the environment variable.",
     "disk": "Kind of disk that holds the data: ssd, nvme or hdd.",
     "disk_mb": "Size of the file system for WAL, in MiB.",
     "domain": "Domain of internal names.",
+    "app_probe_name.domain": "A domain, or a wildcard.",
+    "application": "An application as P(uptier.platform.applications#filter) returns it.",
     "external": "Targets that are probed from outside, given by the user.",
     "extra": "What the user adds.",
     "factor": "Multiplier of the rate.",
@@ -50,6 +56,7 @@ MEANINGS = {
     "app_pools.hosts": "Number of hosts that keep pools.",
     "hostvars": "The variables of all hosts.",
     "jobs": "Scrape jobs as P(uptier.platform.scrape_jobs#filter) returns them.",
+    "instance": "Number of the instance, which is its port.",
     "key": "Name of the number.",
     "left_out": "Names of jobs that are not wanted.",
     "managed": "The provider's server as C(platform_managed_postgresql) describes it.",
@@ -85,6 +92,7 @@ MEANINGS = {
     "release_value.release": "Number of the Debian release.",
     "replicas": "Number of replicas of each master.",
     "reserved": "Connections that are kept from the pools.",
+    "routes": "Routes as P(uptier.platform.app_routes#filter) returns them.",
     "runbooks": "Address below which runbooks are found; it stands in every alert.",
     "settings": "What differs from the defaults, by site.",
     "share": "Part of the memory that all services may take together.",
@@ -93,11 +101,14 @@ MEANINGS = {
     "thresholds": "Numbers at which alerts fire, by name.",
     "tier": "Name of the tier.",
     "value": "The value.",
+    "variable": "Name of the variable, for messages.",
     "virtual_address": "The address that the gateways share; empty when there is none.",
     "wanted": "Databases as P(uptier.platform.databases#filter) returns them.",
     "workers": "Background workers of the server.",
     "workload": "What the database is used for: oltp, mixed or analytics.",
 }
+# Dictionaries whose keys plugin_utils/application.py describes.
+TYPED = ("Application", "Unit")
 SCALARS = {"str": "str", "int": "int", "float": "float", "bool": "bool", "Any": "any"}
 
 
@@ -122,7 +133,7 @@ def typed(annotation: str) -> dict[str, str]:
     if container:
         inner = typed(container[2])["type"]
         return {"type": "list", "elements": inner}
-    if text.startswith(("dict", "Mapping")):
+    if text.startswith(("dict", "Mapping")) or text in TYPED:
         return {"type": "dict"}
     raise SystemExit(f"No type of Ansible is known for the annotation {annotation!r}.")
 

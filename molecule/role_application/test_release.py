@@ -49,6 +49,7 @@ def test_the_environment_is_for_the_application_only(host) -> None:
     assert (file.mode, file.user, file.group) == (0o640, "root", "sample")
     pid = host.check_output("systemctl show -P MainPID sample-web@3000")
     assert 'PARTNER_KEY=a"b$c' in host.check_output(f"tr '\\0' '\\n' </proc/{pid}/environ")
+    assert 'PRICE=costs $5, 100% "net" \\ ${HOME} #; é' in host.check_output(f"tr '\\0' '\\n' </proc/{pid}/environ")
     assert 'a"b$c' not in host.check_output("ps -eo args")
 
 

@@ -41,6 +41,21 @@ def router_of(lab, host) -> str:
     return host.backend.name.removeprefix(f"{lab.name}-")
 
 
+def test_a_wildcard_covers_every_name_below_and_no_other(lab, host) -> None:
+    """As at the gateway; the name itself is another one."""
+    below = [get(lab, "peer1", host, "/", name=f"{name}.xn--lden-loa.test")[0] for name in ("a", "a.b")]
+    assert below == ["200", "200"]
+    assert [get(lab, "peer1", host, "/", name=name)[0] for name in ("xn--lden-loa.test", "axn--lden-loa.test")] == ["404", "404"]
+
+
+def test_the_password_of_the_statistics_is_the_one_that_was_chosen(lab, host) -> None:
+    address, name = lab.addresses[router_of(lab, host)], f"{router_of(lab, host)}.internal:8404"
+    identity = f"--cacert {PEER}/ca.crt --cert {PEER}/host.crt --key {PEER}/host.key --resolve {name}:{address}"
+    for password, status in (("x#Tr0ub4dor $HOME it's \"100%\"", "200"), ("x", "401")):
+        command = f"curl -s -o /dev/null -m 10 {identity} -u %s -w '%%{{http_code}}' https://{name}/stats"
+        assert lab.host("peer1").check_output(command, f"operator:{password}") == status
+
+
 def database(host, port: int) -> str:
     """Return which database server answers on a loopback port of the router."""
     code = f"import socket; print(socket.create_connection(('127.0.0.1', {port}), 3).makefile().readline().strip())"

@@ -59,8 +59,17 @@ def test_a_vendor_who_does_not_answer_costs_nothing_else(lab):
         **dict.fromkeys(("grafana_admin_password", "grafana_secret_key"), "molecule-grafana-0123456789"),
         "platform_grafana_repository": {"url": "http://127.0.0.1:9"},
     }
+    inventories = [os.environ["MOLECULE_INVENTORY_FILE"], str(HERE.parents[1] / ".cache" / "labs" / lab.name / "inventory.yml")]
+    # One host: the other one has the threshold of side_effect.yml, which this run would take back.
     done = subprocess.run(
-        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], str(HERE / "vendor_down.yml"), "-e", json.dumps(given)],
+        [
+            "ansible-playbook",
+            *(f"-i{path}" for path in inventories),
+            "--limit=mon12",
+            str(HERE / "vendor_down.yml"),
+            "-e",
+            json.dumps(given),
+        ],
         cwd=HERE.parents[1],
         env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
         capture_output=True,
@@ -71,15 +80,13 @@ def test_a_vendor_who_does_not_answer_costs_nothing_else(lab):
     said = " ".join(done.stdout.split())
     assert done.returncode != 0
     assert done.stdout.count("FAILED!") == 1, done.stdout[-3000:]
-    hosts = ", ".join(lab.addresses)
     assert (
-        f"alloy 1.* on {hosts}; loki 3.7.* on {hosts}; grafana 13.* on {hosts} could not be installed from http://127.0.0.1:9 "
+        "alloy 1.* on mon12; loki 3.7.* on mon12; grafana 13.* on mon12 could not be installed from http://127.0.0.1:9 "
         "(gpg-full.key: Connection refused)."
     ) in said
-    recap = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.M)
-    assert [(changed, unreachable) for dummy, changed, unreachable, dummy_failed in recap] == [("0", "0")] * len(lab.addresses)
-    for host in map(lab.host, lab.addresses):
-        assert host.run("ls /etc/apt/sources.list.d /etc/apt/preferences.d /etc/apt/keyrings | grep uptier").rc == 1
+    (recap,) = re.findall(r"^mon12 +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.M)
+    assert recap == ("0", "0", "1")
+    assert lab.host("mon12").run("ls /etc/apt/sources.list.d /etc/apt/preferences.d /etc/apt/keyrings | grep uptier").rc == 1
 
 
 def test_every_target_answers(host):

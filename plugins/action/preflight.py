@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import re
+import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +17,11 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.uptier.platform.plugins.plugin_utils import preflight
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application, completed
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 PROBE = "__platform_probe"
+APPLICATIONS = "platform_applications"
 # Variables of a host that have no default, and those that any role's defaults read.
 OF_HOSTS = ("platform_address", "platform_memory_mb", "platform_cpus")
 SHARED = re.compile(r"\bplatform_[a-z0-9_]+")
@@ -38,6 +42,27 @@ def read(path: Any) -> str | None:
         return Path(str(path)).read_text(encoding="utf-8") if path else None
     except (OSError, ValueError):
         return None
+
+
+def archives(applications: list[Application], hostvars: Mapping[str, Mapping[str, Any]], hosts: list[str]) -> dict[str, Any]:
+    """Read the releases that some host lacks; application_check.release_problems() has the shape."""
+    found: dict[str, Any] = {}
+    for application in applications:
+        name = f"{application['name']}/{application['version']}"
+        if application["release"] and not all(name in hostvars[host].get(PROBE, {}).get("unpacked", ()) for host in hosts):
+            found[application["release"]] = inside(Path(application["release"]).expanduser())
+    return found
+
+
+def inside(archive: Path) -> list[str] | str | None:
+    """Return the names in an archive, or why it cannot be read; None where there is no such file."""
+    if not archive.is_file():
+        return None
+    try:
+        with tarfile.open(archive) as content:
+            return [name.removeprefix("./") for name in content.getnames()]
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        return str(error)
 
 
 @lru_cache(maxsize=1)
@@ -95,8 +120,7 @@ class ActionModule(ActionBase):
         known, prefixes = catalogue()
         values, invalid = self._validate(options, variables)
         data = ROLES / "platform" / "vars"
-        applications = values.get("platform_applications")
-        usable = isinstance(applications, list) and all(isinstance(item, Mapping) for item in applications)
+        applications = values.get(APPLICATIONS) or []
         extra = values.get("platform_flows_extra")
         managed = values.get("platform_managed_postgresql")
         managed = managed if isinstance(managed, Mapping) else {}
@@ -106,7 +130,8 @@ class ActionModule(ActionBase):
             releases=releases(),
             groups=groups,
             hostvars=hostvars,
-            applications=applications if usable else [],
+            applications=applications,
+            archives=archives(completed(applications), hostvars, groups.get("app", [])),
             expected_users=values.get("platform_expected_users") or None,
             structural_groups=frozenset(self._structural(groups)),
             other_groups=frozenset(values.get("platform_other_groups") or ()),
@@ -130,7 +155,9 @@ class ActionModule(ActionBase):
                     values[name] = self._templar.template(variables[name])
                 except AnsibleError as error:
                     invalid.append(f"{name}: {error}")
-        checked = ArgumentSpecValidator(options).validate(values)
+        # The applications have checks of their own, which say where in the list something is wrong.
+        described = {name: option for name, option in options.items() if name != APPLICATIONS}
+        checked = ArgumentSpecValidator(described).validate({name: value for name, value in values.items() if name != APPLICATIONS})
         invalid.extend(text.rstrip(".") for text in checked.error_messages)
         if checked.error_messages:
             return values, invalid

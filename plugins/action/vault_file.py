@@ -14,6 +14,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
 from ansible.plugins.action import ActionBase
 from ansible_collections.uptier.platform.plugins.plugin_utils import secrets
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import completed
 
 DATA = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars" / "secrets.yml"
 HEADER = "---\n# Secrets of the platform. playbooks/create_secrets.yml adds what is missing and keeps what is here.\n"
@@ -51,7 +52,7 @@ class ActionModule(ActionBase):
         password = self._password(password_file, path)
         present, encrypted = self._present(path, password_file, password)
         declared = yaml.safe_load(DATA.read_text(encoding="utf-8"))["platform_secrets"]
-        completed, made = secrets.complete(present, secrets.wanted(declared, given["applications"]))
+        values, made = secrets.complete(present, secrets.wanted(declared, completed(given["applications"])))
         new_password = password is None
         changed = bool(made) or not encrypted or new_password
         result.update(changed=changed, made=made, path=str(path), password_file=str(password_file))
@@ -60,7 +61,7 @@ class ActionModule(ActionBase):
             if password is None:
                 password = secrets.make(48).encode()
                 write_private(password_file, password.decode() + "\n")
-            text = HEADER + yaml.safe_dump(completed, sort_keys=True, default_flow_style=False)
+            text = HEADER + yaml.safe_dump(values, sort_keys=True, default_flow_style=False)
             vault = VaultLib([("default", VaultSecret(password))])
             write_private(path, vault.encrypt(text).decode())
         return result

@@ -7,7 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import gateway
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, gateway
+
+
+def gateway_sites(applications: list[dict[str, Any]], grafana_domain: str = "") -> list[dict[str, Any]]:
+    """Return the sites of all applications that serve the web, and that of Grafana when it has a domain."""
+    return gateway.sites_of(application.completed(applications), grafana_domain)
 
 
 def complete_sites(sites: list[dict[str, Any]], settings: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
@@ -23,7 +28,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
-            "gateway_sites": gateway.sites_of,
+            "gateway_sites": gateway_sites,
             "gateway_certificates": gateway.certificates_of,
             "complete_sites": complete_sites,
             "site_files": gateway.site_files,

@@ -41,17 +41,18 @@ def scrape_jobs(
     for group in groups:
         for host in groups[group]:
             groups_of.setdefault(str(host), []).append(str(group))
+    completed = application.completed(applications)
     try:
         jobs = [
             scrape.node_job(everyone, groups_of, numbers),
             *scrape.host_jobs(members_of, numbers, left_out or []),
             scrape.managed_postgres_job(members_of["monitoring"], managed_postgresql, numbers),
             scrape.redis_job(everyone, redis_nodes or [], numbers),
-            scrape.application_job(members_of["app"], applications, numbers),
-            scrape.service_probes(members_of["gateway"], virtual_address, applications, prober),
+            scrape.application_job(members_of["app"], completed, numbers),
+            scrape.service_probes(members_of["gateway"], virtual_address, completed, prober),
             scrape.external_probes(external or [], prober),
         ]
-    except (application.ApplicationError, ports.PortError) as error:
+    except ports.PortError as error:
         raise AnsibleFilterError(str(error)) from error
     return [job for job in jobs if job["targets"]]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import databases, postgresql_tuning
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, databases, postgresql_tuning
 
 MANAGED = sorted(databases.managed({"host": "any"}))
 
@@ -56,6 +56,11 @@ def managed_postgresql(managed: Mapping[str, Any], key: str, otherwise: Any = ""
     return databases.managed(managed).get(key, otherwise)
 
 
+def databases_of(applications: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one database for each application that wants one, with an owner for migrations, a user that writes and one that reads."""
+    return databases.databases(application.completed(applications))
+
+
 class FilterModule:
     """Filters of uptier.platform for PostgreSQL."""
 
@@ -66,6 +71,6 @@ class FilterModule:
             "postgresql_parameters": postgresql_tuning.split_parameters,
             "patroni_members": patroni_members,
             "managed_postgresql": managed_postgresql,
-            "databases": databases.databases,
+            "databases": databases_of,
             "database_users": databases.database_users,
         }

@@ -7,15 +7,23 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.uptier.platform.plugins.plugin_utils import ports, redis_layout
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, ports, quoting, redis_layout
 
 
 def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -> list[dict[str, Any]]:
     """Return one cache user for each application that has a cache; each sees its own keys only."""
     try:
-        return redis_layout.users(applications, passwords)
+        return redis_layout.users(application.completed(applications), passwords)
     except redis_layout.LayoutError as error:
         raise AnsibleFilterError(str(error)) from error
+
+
+def redis_rules(account: dict[str, Any], commands: list[str]) -> str:
+    """Return the rules of one ACL user; without own commands it gets the usual ones of an application."""
+    try:
+        return redis_layout.rules(account, commands)
+    except quoting.QuotingError as error:
+        raise AnsibleFilterError(f"redis_users: {error}") from error
 
 
 def redis_nodes(members: list[dict[str, Any]], port: int | None = None, domain: str = "internal") -> str:
@@ -34,6 +42,6 @@ class FilterModule:
             "redis_layout": redis_layout.layout,
             "redis_nodes": redis_nodes,
             "redis_problems": redis_layout.problems,
-            "redis_rules": redis_layout.rules,
+            "redis_rules": redis_rules,
             "redis_users": redis_users,
         }

@@ -45,6 +45,12 @@ python:
   returned: when there is one
   type: str
   sample: "3.13"
+unpacked:
+  description: Releases of applications that are unpacked on the host, as APPLICATION/VERSION.
+  returned: always
+  type: list
+  elements: str
+  sample: [shop/1.4.0]
 problems:
   description: What stands in the way, as it was seen and how to put it right.
   returned: always

@@ -1,139 +1,325 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What follows from platform_applications for the router, the pools and the units. Pure functions.
+"""platform_applications completed, and what follows from it for the router, the pools and the units. Pure functions.
 
-An application has services; a service of kind `web` has one port for each instance, counted from its base port,
-and one more: the port after the last is kept for the instance that starts with a new release while all others
-still run the old one.
+completed() turns what a user wrote into Applications: every key set, every value of its type, every domain as all
+components write it. Everything else here takes completed applications. Completing them again changes nothing, so a role
+that is used alone completes its own variable, and one that gets a completed list loses nothing. What is wrong with a list
+is said by application_check.problems(); completed() leaves out what it cannot read.
+
+An application has services, a service has a kind. A service of a routed kind (`web`) has one port for each instance,
+counted from its base port, and one more: the port after the last is kept for the instance that starts with a new release
+while all others still run the old one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from types import MappingProxyType
+from typing import Any, TypedDict, cast
 
-NAME = re.compile(r"^[a-z][a-z0-9_]{0,30}$")
-SERVICE = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+from ansible_collections.uptier.platform.plugins.plugin_utils import domains
+
 # What a process needs at least, in MiB; below it a share is an error of the inventory and no limit.
 MEMORY_FLOOR_MB = 64
 # What a process may open to the pools: ten to the read-write and ten to the read-only one, as the usual drivers do.
 DATABASE_CONNECTIONS = 20
-ESCAPED = re.compile(r'([\\"`$])')
+TRUE, FALSE = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
 
 
 class ApplicationError(ValueError):
-    """The description of the applications contradicts itself; the message names application, service and fix."""
+    """What is described cannot be had on these hosts; the message names what is short and the fix."""
 
 
-def services(applications: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return every service of every application with all keys filled in, checked against each other."""
-    found: list[dict[str, Any]] = []
-    problems: list[str] = []
-    seen: set[str] = set()
-    for application in applications:
-        name = str(application.get("name", ""))
-        if not NAME.match(name):
-            problems.append(f"application {name!r}: a name has lower-case letters, digits and _, begins with a letter, 31 at most")
-        if name in seen:
-            problems.append(f"application {name}: stands twice; give each its own name")
-        seen.add(name)
-        named: set[str] = set()
-        for entry in application.get("services") or []:
-            service = _service(application, entry)
-            if service["service"] in named:
-                problems.append(f"application {name}: the service {service['service']} stands twice")
-            named.add(service["service"])
-            problems += _complaints(service)
-            found.append(service)
-    problems += _clashes(found)
-    if problems:
-        raise ApplicationError("platform_applications: " + "; ".join(problems) + ".")
+class Limits(TypedDict):
+    """Limits of each process of a service; 0 is none of one's own."""
+
+    memory_mb: int
+    cpu_percent: int
+
+
+class Service(TypedDict):
+    """A completed service. `port` is 0 without one, texts are empty where nothing was said."""
+
+    name: str
+    kind: str
+    command: str
+    port: int
+    instances: int  # on each application host
+    database_connections: int  # of each process
+    health: str
+    path: str
+    domains: list[str]  # under which users come to it: its own, or those of the application; none for a kind that is not routed
+    websocket: bool
+    metrics: str
+    env: dict[str, Any]
+    limits: Limits
+
+
+class Application(TypedDict):
+    """A completed application."""
+
+    name: str
+    domains: list[str]
+    database: bool
+    cache: bool
+    version: str
+    release: str  # archive on the controller
+    migrate: str
+    env: dict[str, Any]
+    services: list[Service]
+
+
+class Unit(TypedDict):
+    """A service as it runs on a host, with what counts ports, names and memory worked out."""
+
+    application: str
+    service: str
+    unit: str  # of systemd, without @.service; the router's backend has this name too
+    kind: str
+    routed: bool
+    command: str
+    instances: list[int]  # ports, or 1, 2, ... without one
+    spare: int  # port of the instance that runs during a release only, or 0
+    port: int
+    health: str
+    path: str
+    domains: list[str]
+    websocket: bool
+    metrics: str
+    env: dict[str, Any]
+    memory_mb: int
+    cpu_percent: int
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of service is and what it needs. A new kind is a new row in KINDS, and a template for its unit."""
+
+    about: str
+    # Gateway and router send requests to it, and a release tries a spare instance first.
+    routed: bool
+    # Keys that it cannot do without.
+    needs: tuple[str, ...]
+
+
+KINDS: dict[str, Kind] = {
+    "web": Kind("serves requests", routed=True, needs=("command", "port", "health")),
+    "worker": Kind("serves no requests and is kept running", routed=False, needs=("command",)),
+}
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Field:
+    """A key that a user may write: its type as in an argument specification, and what stands there when it is left out."""
+
+    type: str
+    default: Any = ""
+    required: bool = False
+
+
+APPLICATION: dict[str, Field] = {
+    "name": Field("str", required=True),
+    "domains": Field("list", ()),
+    "database": Field("bool", False),
+    "cache": Field("bool", False),
+    "version": Field("str"),
+    "release": Field("str"),
+    "migrate": Field("str"),
+    "env": Field("dict", NOTHING),
+    "services": Field("list", ()),
+}
+SERVICE: dict[str, Field] = {
+    "name": Field("str", required=True),
+    "kind": Field("str", "web"),
+    "command": Field("str", required=True),
+    "port": Field("int", 0),
+    "instances": Field("int", 1),
+    "database_connections": Field("int", DATABASE_CONNECTIONS),
+    "health": Field("str"),
+    "path": Field("str", "/"),
+    "domains": Field("list", ()),
+    "websocket": Field("bool", False),
+    "metrics": Field("str"),
+    "env": Field("dict", NOTHING),
+    "limits": Field("dict", NOTHING),
+}
+LIMITS: dict[str, Field] = {"memory_mb": Field("int", 0), "cpu_percent": Field("int", 0)}
+
+
+# -- completion ------------------------------------------------------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat()
+    raise ValueError("no text")
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
+    raise ValueError("no whole number")
+
+
+def _truth(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if isinstance(value, (bool, int, str)) and text in (*TRUE, *FALSE):
+        return text in TRUE
+    raise ValueError("neither true nor false")
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    raise ValueError("no list")
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    raise ValueError("no dictionary")
+
+
+def plain(value: Any) -> Any:
+    """Copy mappings and lists as plain ones. A deepcopy of Ansible's lazy containers copies every variable of the run with them."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+# How a value of each type is read; a ValueError says what it is not.
+READERS: dict[str, Callable[[Any], Any]] = {"str": _text, "int": _whole, "bool": _truth, "list": _list, "dict": _dict}
+
+
+def _complete(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every key with a value of its type: what was given, else, or where that cannot be read, the default."""
+    found = {}
+    for name, field in fields.items():
+        read, value = READERS[field.type], given.get(name)
+        try:
+            found[name] = read(field.default if value is None else value)
+        except ValueError:
+            found[name] = read(field.default)
     return found
 
 
-def web_services(application: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the services that get requests, as the user wrote them."""
-    return [service for service in application.get("services") or [] if service.get("kind", "web") == "web"]
-
-
-def domains_of(application: Mapping[str, Any], service: Mapping[str, Any]) -> list[str]:
-    """Return the names that lead to a service: its own, or else those of the application."""
-    return [str(domain) for domain in service.get("domains") or application.get("domains") or []]
-
-
-def all_domains(application: Mapping[str, Any]) -> list[str]:
-    """Return every name under which users come to an application, each once."""
-    own = [str(domain) for domain in application.get("domains") or []]
-    return list(dict.fromkeys([*own, *(domain for service in web_services(application) for domain in domains_of(application, service))]))
-
-
-def _service(application: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    name, service = str(application.get("name", "")), str(entry.get("name", ""))
-    kind = str(entry.get("kind", "web"))
-    count, base = int(entry.get("instances", 1)), entry.get("port")
-    limits = entry.get("limits") or {}
-    return {
-        "application": name,
-        "service": service,
-        "unit": f"{name}-{service}",
-        "kind": kind,
-        "command": str(entry.get("command", "")),
-        # A worker without a port is told apart by its number.
-        "instances": [int(base) + index for index in range(count)] if base else list(range(1, count + 1)),
-        "port": int(base) if base else 0,
-        "spare": int(base) + count if base and kind == "web" else 0,
-        "health": str(entry.get("health", "")),
-        "path": str(entry.get("path", "/")),
-        "domains": domains_of(application, entry),
-        "websocket": bool(entry.get("websocket", False)),
-        "metrics": str(entry.get("metrics", "")),
-        "env": dict(entry.get("env") or {}),
-        "memory_mb": int(limits.get("memory_mb", 0)),
-        "cpu_percent": int(limits.get("cpu_percent", 0)),
-    }
-
-
-def _complaints(service: Mapping[str, Any]) -> list[str]:
-    where = f"service {service['unit']}"
-    checks = (
-        (not SERVICE.match(service["service"]), "a name has lower-case letters, digits and -, begins with a letter, 31 at most"),
-        (service["kind"] not in ("web", "worker"), f"kind is {service['kind']!r}; use web or worker"),
-        (not service["command"], "no command; say what its unit starts"),
-        (not service["instances"], "instances is 0; leave the service out instead"),
-        (service["kind"] == "web" and not service["port"], "a web service needs a port"),
-        (service["kind"] == "web" and not service["health"].startswith("/"), "a web service needs a health path, such as /api/health"),
-        (not service["path"].startswith("/"), f"path is {service['path']!r}; it begins with /"),
-        (bool(service["metrics"]) and not service["port"], "metrics need a port"),
-        (service["port"] and not 1024 <= service["port"] <= 65000, f"port is {service['port']}; use 1024 to 65000"),
-    )
-    return [f"{where}: {text}" for wrong, text in checks if wrong]
-
-
-def _clashes(found: list[dict[str, Any]]) -> list[str]:
-    problems, taken = [], {}
-    routes: dict[tuple[str, str], str] = {}
-    for service in found:
-        ports = [*service["instances"], service["spare"]] if service["port"] else []
-        for port in filter(None, ports):
-            if port in taken:
-                problems.append(
-                    f"port {port} is used by {taken[port]} and {service['unit']} (a web service takes one port more than instances)"
-                )
-                break
-            taken[port] = service["unit"]
-        if service["kind"] != "web":
+def _domains(given: Iterable[Any]) -> list[str]:
+    found = []
+    for domain in given:
+        try:
+            found.append(domains.normal(str(domain)))
+        except domains.DomainError:
             continue
-        for domain in service["domains"] or ["any domain"]:
-            key = (domain, service["path"])
-            if key in routes:
-                problems.append(f"{domain}{service['path']} leads to {routes[key]} and {service['unit']}")
-            routes.setdefault(key, service["unit"])
-    return problems
+    return list(dict.fromkeys(found))
 
 
-def routes(applications: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the web services for the router, the most specific path first and those without a domain last."""
+def routed(service: Mapping[str, Any]) -> bool:
+    """Tell whether requests come to a service."""
+    kind = KINDS.get(service["kind"])
+    return kind is not None and kind.routed
+
+
+def completed(given: Any) -> list[Application]:
+    """Return all applications with every key. Completing what is complete changes nothing."""
+    found = []
+    for entry in given if isinstance(given, (list, tuple)) else []:
+        if not isinstance(entry, Mapping):
+            continue
+        application = _complete(APPLICATION, entry)
+        application["domains"] = _domains(application["domains"])
+        services = []
+        for item in application["services"]:
+            if not isinstance(item, Mapping):
+                continue
+            service = _complete(SERVICE, item)
+            service["limits"] = _complete(LIMITS, service["limits"])
+            service["domains"] = (_domains(service["domains"]) or list(application["domains"])) if routed(service) else []
+            services.append(service)
+        application["services"] = services
+        found.append(cast(Application, application))
+    return found
+
+
+# -- what follows ----------------------------------------------------------------------------------------------------
+
+
+def unit_name(application: str, service: str) -> str:
+    """Return the name of a service among all services: of its unit (before @.service) and of its backend at the router."""
+    return f"{application}-{service}"
+
+
+def routed_services(application: Application) -> list[Service]:
+    """Return the services of an application that get requests."""
+    return [service for service in application["services"] if routed(service)]
+
+
+def all_domains(application: Application) -> list[str]:
+    """Return every name under which users come to an application, each once."""
+    return list(dict.fromkeys([*application["domains"], *(name for service in application["services"] for name in service["domains"])]))
+
+
+def processes(service: Service) -> int:
+    """Return how many processes of a service a host runs at once, during a release too."""
+    return service["instances"] + (1 if routed(service) else 0)
+
+
+def services(applications: Iterable[Application]) -> list[Unit]:
+    """Return every service of every application as it runs on a host. Memory is 0 where nothing was fixed."""
+    found: list[Unit] = []
+    for application in applications:
+        for service in application["services"]:
+            port, count = service["port"], service["instances"]
+            found.append(
+                {
+                    "application": application["name"],
+                    "service": service["name"],
+                    "unit": unit_name(application["name"], service["name"]),
+                    "kind": service["kind"],
+                    "routed": routed(service),
+                    "command": service["command"],
+                    # A service without a port tells its instances apart by number.
+                    "instances": list(range(port, port + count) if port else range(1, count + 1)),
+                    "spare": port + count if port and routed(service) else 0,
+                    "port": port,
+                    "health": service["health"],
+                    "path": service["path"],
+                    "domains": service["domains"],
+                    "websocket": service["websocket"],
+                    "metrics": service["metrics"],
+                    "env": service["env"],
+                    "memory_mb": service["limits"]["memory_mb"],
+                    "cpu_percent": service["limits"]["cpu_percent"],
+                }
+            )
+    return found
+
+
+def ports(unit: Unit) -> list[int]:
+    """Return every port on loopback that a service takes on a host, the spare one last."""
+    return [*unit["instances"], *([unit["spare"]] if unit["spare"] else [])] if unit["port"] else []
+
+
+def routes(applications: Iterable[Application]) -> list[dict[str, Any]]:
+    """Return the routed services for the router, the most specific path first and those without a domain last."""
     found = [
         {
             "backend": service["unit"],
@@ -145,12 +331,31 @@ def routes(applications: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "spare_port": service["spare"],
         }
         for service in services(applications)
-        if service["kind"] == "web"
+        if service["routed"]
     ]
     return sorted(found, key=lambda route: (not route["domains"], -len(route["path"].rstrip("/")), route["backend"]))
 
 
-def metric_paths(applications: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def route_rules(routes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return in which order the router compares a request: {backend, path, names, below}; the first rule that fits decides.
+
+    `names` are domains as they are, `below` what a name must end with (a wildcard, without its star); both empty fit any
+    name. As at the gateway, a name goes before a wildcard and a long wildcard before a short one, whatever their paths.
+    """
+    found: list[tuple[tuple[int, int, int], dict[str, Any]]] = []
+    for number, route in enumerate(routes):
+        path = str(route.get("path") or "/").rstrip("/")
+        by_rank: dict[int, list[str]] = {}
+        for domain in route.get("domains") or ():
+            by_rank.setdefault(domains.rank(domain), []).append(domain)
+        for rank, covered in by_rank.items() or [(domains.LONGEST + 3, [])]:
+            names = [domain for domain in covered if not domain.startswith("*")]
+            below = [domain.removeprefix("*") for domain in covered if domain.startswith("*")]
+            found.append(((rank, -len(path), number), {"backend": route["backend"], "path": path, "names": names, "below": below}))
+    return [rule for dummy, rule in sorted(found, key=lambda item: item[0])]
+
+
+def metric_paths(applications: Iterable[Application]) -> list[dict[str, Any]]:
     """Return where each instance's metrics are: {service, application, index, port, path, route}; route is the router's path."""
     return [
         {
@@ -162,17 +367,17 @@ def metric_paths(applications: Iterable[Mapping[str, Any]]) -> list[dict[str, An
             "route": f"/metrics/{service['unit']}/{index}",
         }
         for service in services(applications)
-        if service["metrics"]
+        if service["metrics"] and service["port"]
         for index, port in enumerate(service["instances"])
     ]
 
 
-def pools(applications: Iterable[Mapping[str, Any]], hosts: int, budget: int) -> list[dict[str, Any]]:
+def pools(applications: Iterable[Application], hosts: int, budget: int) -> list[dict[str, Any]]:
     """Share the connections that one PostgreSQL server keeps for applications among hosts, databases and pools.
 
     Reads fall back to the leader, so one server must bear the read-write and the read-only pools of every host at once.
     """
-    names = [str(application["name"]) for application in applications if application.get("database", False)]
+    names = [application["name"] for application in applications if application["database"]]
     if not names:
         return []
     share = budget // (max(1, hosts) * len(names))
@@ -189,10 +394,10 @@ def pools(applications: Iterable[Mapping[str, Any]], hosts: int, budget: int) ->
     return found
 
 
-def units(applications: Iterable[Mapping[str, Any]], memory_mb: int, share: float) -> list[dict[str, Any]]:
+def units(applications: Iterable[Application], memory_mb: int, share: float) -> list[Unit]:
     """Return all services with the memory each of their processes may take.
 
-    What the user has not fixed shares the rest evenly; the spare instance of a web service counts, since it runs
+    What the user has not fixed shares the rest evenly; the spare instance of a routed service counts, since it runs
     beside the others during a release.
     """
     found = services(applications)
@@ -208,42 +413,40 @@ def units(applications: Iterable[Mapping[str, Any]], memory_mb: int, share: floa
     return [{**service, "memory_mb": service["memory_mb"] or each} for service in found]
 
 
-def files(applications: Iterable[Mapping[str, Any]], found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what config_files writes for the applications: their environments and a template unit for each of `found`."""
+def files(applications: Iterable[Application], found: Iterable[Unit]) -> list[dict[str, Any]]:
+    """Return what config_files writes for the applications: their environments and a template unit for each of `found`.
+
+    An application without a release has a database or a place in the cache only, and nothing on its hosts.
+    """
     wanted: list[dict[str, Any]] = []
+    deployed = {application["name"] for application in applications if application["release"]}
     for application in applications:
         name, dest = application["name"], f"/etc/uptier/apps/{application['name']}"
-        extra = {"__app_application": {"env": {}, **application}}
+        if name not in deployed:
+            continue
+        extra = {"__app_application": dict(application)}
         wanted.append({"src": "app.env.j2", "dest": f"{dest}.env", "group": name, "mode": "0640", "secret": True, "vars": extra})
-        if application.get("migrate") and application.get("database"):
+        if application["migrate"] and application["database"]:
             wanted.append({"src": "migrate.env.j2", "dest": f"{dest}.migrate.env", "mode": "0600", "secret": True, "vars": extra})
     for service in found:
-        dest = f"/etc/systemd/system/{service['unit']}@.service"
-        wanted.append({"src": "service.j2", "dest": dest, "vars": {"__app_service": dict(service)}})
+        if service["application"] in deployed:
+            dest = f"/etc/systemd/system/{service['unit']}@.service"
+            wanted.append({"src": "service.j2", "dest": dest, "vars": {"__app_service": dict(service)}})
     return wanted
 
 
-def release_services(found: Iterable[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+def release_services(found: Iterable[Unit], name: str) -> list[dict[str, Any]]:
     """Return the services of one application as the module app_release takes them."""
     return [
         {
-            "unit": service["unit"],
-            "kind": service["kind"],
-            "instances": service["instances"],
-            "spare": service["spare"],
-            "port": service["port"],
-            "health": service["health"],
-            "backend": service["unit"] if service["kind"] == "web" else "",
+            **{key: service[key] for key in ("unit", "kind", "instances", "spare", "port", "health")},  # type: ignore[literal-required]
+            "backend": service["unit"] if service["routed"] else "",
         }
         for service in found
         if service["application"] == name
     ]
 
 
-def environment_line(name: str, value: Any) -> str:
-    """Return NAME="value" as systemd reads it from an EnvironmentFile; truth values and numbers as programs expect them."""
-    if not re.match(r"^[A-Za-z_][A-Za-z0-9_]*$", str(name)):
-        raise ApplicationError(f"{name!r} is no name for an environment variable; use letters, digits and _.")
-    text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
-    quoted = ESCAPED.sub(r"\\\1", text)
-    return f'{name}="{quoted}"'
+def host_header(application: Application) -> str:
+    """Return the name under which the instances of an application are asked how they are."""
+    return domains.name_under(next(iter(all_domains(application)), "localhost"))

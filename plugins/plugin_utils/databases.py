@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application
+
 # The provider's authority on a host, and those that Debian trusts.
 AUTHORITY = "/etc/uptier/managed-postgresql/ca.crt"
 DEBIANS_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -22,12 +24,12 @@ def managed(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "ca_file": AUTHORITY if found["ca"] else DEBIANS_AUTHORITIES}
 
 
-def databases(applications: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def databases(applications: Iterable[Application]) -> list[dict[str, Any]]:
     """Return one database for each application that wants one, with an owner for migrations, a user that writes and one that reads."""
     found = []
     for application in applications:
-        if application.get("database"):
-            name = str(application["name"])
+        if application["database"]:
+            name = application["name"]
             found.append({"name": name, "owner": f"{name}_owner", "readwrite": [name], "readonly": [f"{name}_ro"], "extensions": []})
     return found
 

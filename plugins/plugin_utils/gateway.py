@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.plugin_utils.application import all_domains, web_services
+from ansible_collections.uptier.platform.plugins.plugin_utils import domains
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application, all_domains, plain, routed_services
 
 SITE: dict[str, Any] = {
     "upstream": "app",
@@ -40,27 +41,25 @@ LOCATION: dict[str, Any] = {
 INHERITED = ("upstream", "rate_limits", "client_max_body_mb", "allow", "intercept_errors", "read_timeout")
 IMMUTABLE = "public, max-age=31536000, immutable"
 NAME = re.compile(r"^[a-z][a-z0-9_-]*$")
-DOMAIN = re.compile(r"^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 
 
 class GatewayError(ValueError):
     """The sites contradict each other; the message names site, value and fix."""
 
 
-def sites_of(applications: Iterable[Mapping[str, Any]], grafana_domain: str = "") -> list[dict[str, Any]]:
+def sites_of(applications: Iterable[Application], grafana_domain: str = "") -> list[dict[str, Any]]:
     """Return the sites of all applications that serve the web, and that of Grafana when it has a domain."""
     sites = []
     for application in applications:
-        web, domains = web_services(application), all_domains(application)
-        if not web or not domains:
+        serving, names = routed_services(application), all_domains(application)
+        if not serving or not names:
             continue
         paths: dict[str, bool] = {}
-        for service in web:
-            path = str(service.get("path", "/"))
-            paths[path] = paths.get(path, False) or bool(service.get("websocket", False))
+        for service in serving:
+            paths[service["path"]] = paths.get(service["path"], False) or service["websocket"]
         paths.setdefault("/", False)
         locations = [{"path": path, "websocket": websocket} for path, websocket in paths.items()]
-        sites.append({"name": str(application["name"]), "domains": domains, "locations": locations})
+        sites.append({"name": application["name"], "domains": names, "locations": locations})
     if grafana_domain:
         sites.append(
             {
@@ -85,15 +84,6 @@ def certificates_of(sites: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{"name": name, "domains": domains} for name, domains in wanted.items()]
 
 
-def plain(value: Any) -> Any:
-    """Copy mappings and lists as plain ones. A deepcopy of Ansible's lazy containers copies every variable of the run with them."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
-
-
 def complete_sites(sites: Sequence[Mapping[str, Any]], settings: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
     """Lay `settings` (by name) over `sites`, fill in every default and refuse what contradicts itself."""
     known = [str(site["name"]) for site in sites]
@@ -108,6 +98,7 @@ def complete_sites(sites: Sequence[Mapping[str, Any]], settings: Sequence[Mappin
             if setting["name"] == site["name"]:
                 merged = _overlay(merged, _given(setting))
         merged["name"] = str(merged["name"])
+        merged["domains"] = _domains(merged)
         merged["certificate"] = merged["certificate"] or merged["name"]
         merged["locations"] = _locations(merged)
         complete.append(merged)
@@ -145,6 +136,17 @@ def _locations(site: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [found[path] for path in sorted(found)]
 
 
+def _domains(site: Mapping[str, Any]) -> list[str]:
+    """Return a site's domains as all components write them."""
+    found = []
+    for domain in site["domains"]:
+        try:
+            found.append(domains.normal(str(domain)))
+        except domains.DomainError as error:
+            raise GatewayError(f"Site {site['name']}: a domain {error}. {error.fix}") from error
+    return found
+
+
 def _check(sites: Sequence[Mapping[str, Any]]) -> None:
     names: set[str] = set()
     owners: dict[str, str] = {}
@@ -160,8 +162,6 @@ def _check(sites: Sequence[Mapping[str, Any]]) -> None:
         if not site["domains"]:
             raise GatewayError(f"Site {name}: no domains. Name at least one.")
         for domain in site["domains"]:
-            if not DOMAIN.match(domain):
-                raise GatewayError(f"Site {name}: {domain!r} is no domain name. Write it in lower case, without scheme, port or path.")
             if owners.setdefault(domain, name) != name:
                 raise GatewayError(f"The domain {domain} belongs to both {owners[domain]} and {name}: give it to one site.")
         for location in site["locations"]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.plugin_utils import firewall, secrets
-from ansible_collections.uptier.platform.plugins.plugin_utils.application import DATABASE_CONNECTIONS, ApplicationError, pools
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, firewall, secrets
 from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
 from ansible_collections.uptier.platform.plugins.plugin_utils.ports import (
     LAST,
@@ -28,6 +27,7 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.ports import (
     valid,
 )
 from ansible_collections.uptier.platform.plugins.plugin_utils.postgresql_tuning import RESERVED_CONNECTIONS
+from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed, nearest
 from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of
 
 KNOWN_GROUPS = ("gateway", "app", "postgresql", "etcd", "redis", "monitoring", "backup")
@@ -62,15 +62,6 @@ MISTYPED = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong."""
-
-    where: str
-    seen: str
-    fix: str
-
-
 @dataclass
 class Context:
     """All that the checks look at; plain dictionaries and lists."""
@@ -80,7 +71,8 @@ class Context:
     releases: Mapping[str, Mapping[str, str]]
     groups: Mapping[str, Sequence[str]]
     hostvars: Mapping[str, Mapping[str, Any]]
-    applications: Sequence[Mapping[str, Any]] = ()
+    applications: Any = ()  # as the user wrote them
+    archives: Mapping[str, Any] = field(default_factory=dict)  # what is in the releases; application_check.release_problems() has the shape
     expected_users: int | None = None
     structural_groups: frozenset[str] = frozenset()  # groups that only hold other groups
     other_groups: frozenset[str] = frozenset()
@@ -95,21 +87,16 @@ class Context:
     managed_ca: str | None = None  # what its file on the controller holds; None where it cannot be read
 
     @property
+    def completed(self) -> list[application.Application]:
+        """Return the applications with every key, as far as they can be read; check_applications() says what is wrong."""
+        return application.completed(self.applications)
+
+    @property
     def profile(self) -> Mapping[str, Any]:
         return self.tiers.get(self.tier, {})
 
     def hosts(self, group: str) -> list[str]:
         return list(self.groups.get(group, ()))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ' Did you mean X?' or nothing."""
-    match = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    return f"Did you mean {match[0]}? " if match else ""
-
-
-def listed(items: Iterable[Any]) -> str:
-    return ", ".join(str(item) for item in items)
 
 
 def check_specification(context: Context) -> list[Problem]:
@@ -266,27 +253,22 @@ def pool_sizes(context: Context, host: str) -> list[int]:
     if isinstance(own, Sequence) and all(isinstance(pool, Mapping) for pool in own):
         return [pool["size"] for pool in own if isinstance(pool.get("size"), int)]
     budget = number(context, host, "pgbouncer_connection_budget", 0)
-    return [pool["size"] for pool in pools(context.applications, len(context.hosts("app")), budget)]
+    return [pool["size"] for pool in application.pools(context.completed, len(context.hosts("app")), budget)]
 
 
 def check_connections(context: Context) -> list[Problem]:
     """Follow the connections from the processes through the pools to the server; at each step there must be enough."""
     hosts, servers = context.hosts("app"), context.hosts("postgresql")
-    applications = [item for item in context.applications if item.get("database")]
+    applications = [item for item in context.completed if item["database"]]
     if not hosts or not (servers or context.managed) or not applications or not context.profile:
         return []
     try:
         taken = {host: sum(pool_sizes(context, host)) for host in hosts}
-    except ApplicationError as error:
+    except application.ApplicationError as error:
         seen, dummy, fix = str(error).partition(". ")
         return [Problem("variable pgbouncer_connection_budget:", seen, fix)]
     problems = []
-    clients = sum(
-        (service.get("instances", 1) + (1 if service.get("kind", "web") == "web" else 0))
-        * service.get("database_connections", DATABASE_CONNECTIONS)
-        for item in applications
-        for service in item.get("services") or ()
-    )
+    clients = sum(application.processes(service) * service["database_connections"] for item in applications for service in item["services"])
     accepted = min(number(context, host, "pgbouncer_max_client_conn", 2000) for host in hosts)
     if clients > accepted:
         seen = f"may open {clients} connections to the pools of their host, which accept {accepted}"
@@ -313,7 +295,7 @@ def check_connections(context: Context) -> list[Problem]:
 def check_secrets(context: Context) -> list[Problem]:
     problems, missing = [], []
     strangers: set[str] = set()
-    for secret in secrets.wanted(context.secrets, context.applications):
+    for secret in secrets.wanted(context.secrets, context.completed):
         hosts = context.hosts(secret.needed_by) or (context.hosts("app") if context.managed and secret.managed else [])
         if not hosts:
             continue
@@ -366,7 +348,7 @@ def check_managed(context: Context) -> list[Problem]:
             )
     problems += check_managed_authority(given, context.managed_ca)
     user = given.get("admin_user")
-    if user and user in [*database_users(databases(context.applications)), "monitor"]:
+    if user and user in [*database_users(databases(context.completed)), "monitor"]:
         seen = f"is {user}, which is the name of a user that the platform makes for itself"
         problems.append(Problem(f"variable {name}.admin_user", seen, "Use another user as the administrator, or rename the application."))
     hosts = context.hosts("app") or context.hosts("all")
@@ -391,37 +373,13 @@ def check_managed_authority(given: Mapping[str, Any], text: str | None) -> list[
     return []
 
 
-def check_services(context: Context) -> list[Problem]:
-    problems = []
-    for application in context.applications:
-        for service in application.get("services") or ():
-            count = service.get("instances", 1)
-            if service.get("kind", "web") == "web" and isinstance(count, int) and count > 1 and not service.get("health"):
-                where = f"service {application.get('name')}.{service.get('name')}"
-                seen = f"has {count} instances and no health path, so nobody could tell which of them can serve"
-                problems.append(Problem(where, seen, "Give it one, for example health: /api/health."))
-    return problems
-
-
-def service_ports(service: Mapping[str, Any]) -> list[int]:
-    """Return the ports of a service on its host: one for each instance, and for a web service one more, for releases."""
-    first = valid(service.get("port"))
-    count = valid(service.get("instances", 1)) or 1
-    spare = 1 if service.get("kind", "web") == "web" else 0
-    return [] if first is None else list(range(first, first + count + spare))
-
-
-def check_service_ports(context: Context) -> list[Problem]:
-    problems = []
-    for application in context.applications:
-        for service in application.get("services") or ():
-            given, numbers = service.get("port"), service_ports(service)
-            if given is not None and not (numbers and numbers[0] >= UNPRIVILEGED and numbers[-1] <= LAST):
-                where = f"service {application.get('name')}.{service.get('name')}"
-                reach = f" and takes the ports up to {numbers[-1]}" if numbers[1:] else ""
-                problems.append(
-                    Problem(where, f"has the port {given}{reach}", f"Use {UNPRIVILEGED} to {LAST}, and leave room for its instances.")
-                )
+def check_applications(context: Context) -> list[Problem]:
+    """Look at the applications as they were written, at their releases, and at what is said about them elsewhere."""
+    hosts = context.hosts("app")
+    problems = application_check.problems(context.applications)
+    if hosts:
+        problems += application_check.release_problems(context.applications, context.archives)
+        problems += application_check.secret_environment_problems(context.applications, context.hostvars[hosts[0]].get("app_secret_env"))
     return problems
 
 
@@ -463,7 +421,8 @@ class Listener:
     beside_services: bool = False
 
     def clashes(self, other: Listener) -> bool:
-        apart = (self.beside_services and other.service) or (other.beside_services and self.service)
+        # Of two services check_applications() says it, with their places in the list.
+        apart = (self.service and (other.service or other.beside_services)) or (self.beside_services and other.service)
         return self.port == other.port and not apart
 
 
@@ -479,11 +438,9 @@ def listeners(context: Context, host: str) -> list[Listener]:
         except PortError:  # check_port_variables says it
             continue
     if host in context.hosts("app"):
-        for application in context.applications:
-            for service in application.get("services") or ():
-                who, ports = f"service {application.get('name')}.{service.get('name')}", service_ports(service)
-                web = service.get("kind", "web") == "web"
-                found.extend(Listener(number, who, service=True, spare=web and number == ports[-1]) for number in ports)
+        for unit in application.services(context.completed):
+            who = f"service {unit['application']}.{unit['service']}"
+            found.extend(Listener(port, who, service=True, spare=port == unit["spare"]) for port in application.ports(unit))
     return found
 
 
@@ -562,8 +519,7 @@ CHECKS = (
     check_releases,
     check_memory,
     check_connections,
-    check_services,
-    check_service_ports,
+    check_applications,
     check_port_variables,
     check_ports,
     check_flows,
@@ -586,12 +542,12 @@ def message(problems: Sequence[Problem]) -> str:
 
 
 def judge_probe(answer: Mapping[str, Any], releases: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Turn what a host answered into {release, python, problems}; `releases` are those that are supported, by number.
+    """Turn what a host answered into {release, python, unpacked, problems}; `releases` are those that are supported, by number.
 
     `answer` holds: error (text or None), uid, os ("debian|12"), python ("3.11" or ""), interpreter, become (bool),
-    become_uid, become_error.
+    become_uid, become_error, unpacked (list of APPLICATION/VERSION).
     """
-    result: dict[str, Any] = {"release": None, "python": None, "problems": []}
+    result: dict[str, Any] = {"release": None, "python": None, "unpacked": list(answer.get("unpacked") or ()), "problems": []}
 
     def report(seen: str, fix: str) -> None:
         result["problems"].append({"seen": seen, "fix": fix})

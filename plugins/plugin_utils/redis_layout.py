@@ -10,7 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-RESERVED_USERS = ("default", "admin", "replica", "monitor")
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application
+from ansible_collections.uptier.platform.plugins.plugin_utils.quoting import redis_acl, text_of
+from ansible_collections.uptier.platform.plugins.plugin_utils.reserved import CACHE_USERS
+
 PASSWORD_LENGTH = 16
 
 
@@ -41,11 +44,11 @@ def endpoints(members: Sequence[Mapping[str, str]], port: int, domain: str = "in
     return ",".join(f"redis-{number}.{domain}:{port}" for number, dummy in enumerate(members, 1))
 
 
-def users(applications: Sequence[Mapping[str, Any]], passwords: Mapping[str, str]) -> list[dict[str, Any]]:
+def users(applications: Sequence[Application], passwords: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the ACL user of each application that has a cache: its own keys and channels, no commands that harm others."""
     found = []
     for application in applications:
-        if not application.get("cache", False):
+        if not application["cache"]:
             continue
         name = application["name"]
         if not passwords.get(name):
@@ -53,15 +56,15 @@ def users(applications: Sequence[Mapping[str, Any]], passwords: Mapping[str, str
                 f"The application {name} has a cache but vault_redis_user_passwords has no password for it. Add {name} there; "
                 "playbooks/create_secrets.yml does it."
             )
-        found.append({"name": name, "password": passwords[name], "keys": [f"{name}:*"], "channels": [f"{name}:*"]})
+        found.append({"name": name, "password": text_of(passwords[name]), "keys": [f"{name}:*"], "channels": [f"{name}:*"]})
     return found
 
 
 def rules(account: Mapping[str, Any], commands: Sequence[str]) -> str:
     """Return the rules of one ACL user; without own commands it gets the usual ones of an application."""
-    words = [f"on sanitize-payload #{hashlib.sha256(account['password'].encode()).hexdigest()}"]
-    words += [f"~{key}" for key in account.get("keys", [])]
-    words += [f"&{channel}" for channel in account.get("channels", [])]
+    words = [f"on sanitize-payload #{hashlib.sha256(text_of(account['password']).encode()).hexdigest()}"]
+    words += [redis_acl(f"~{key}") for key in account.get("keys", [])]
+    words += [redis_acl(f"&{channel}") for channel in account.get("channels", [])]
     return " ".join([*words, *(account.get("commands") or commands)])
 
 
@@ -98,11 +101,12 @@ def problems(
     if maxmemory_mb < 32:
         found.append(f"redis_maxmemory_mb is {maxmemory_mb}: at least 32 MiB for each process. Raise redis_memory_share.")
     for name, count in Counter(account["name"] for account in accounts).items():
-        if count > 1 or name in RESERVED_USERS:
-            found.append(f"redis_users: the name {name} is {'reserved' if name in RESERVED_USERS else 'used twice'}. Choose another.")
+        if count > 1 or name in CACHE_USERS:
+            found.append(f"redis_users: the name {name} is {'reserved' if name in CACHE_USERS else 'used twice'}. Choose another.")
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
             found.append(f"redis_users: {name!r} is no user name. Use lower-case letters, digits, _ and -.")
     secrets = {**passwords, **{f"redis_users[{account['name']}].password": account["password"] for account in accounts}}
+    secrets = {name: text_of(secret) for name, secret in secrets.items()}
     for name, secret in secrets.items():
         if len(secret) < PASSWORD_LENGTH or not secret.isascii() or not secret.isprintable():
             found.append(f"{name} has {len(secret)} characters: at least {PASSWORD_LENGTH} printable ASCII characters.")

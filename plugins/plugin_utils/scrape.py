@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.plugin_utils.application import all_domains, domains_of, metric_paths, web_services
+from ansible_collections.uptier.platform.plugins.plugin_utils import domains
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application, all_domains, metric_paths, routed_services
 from ansible_collections.uptier.platform.plugins.plugin_utils.ports import Numbers, Port, table
 
 # Jobs of the table of ports that are more than one target for each host of a group: each has its function here.
@@ -84,7 +85,7 @@ def redis_job(members: Iterable[Member], nodes: Iterable[Mapping[str, Any]], num
     return _job("redis", targets)
 
 
-def application_job(members: Iterable[Member], applications: Iterable[Mapping[str, Any]], numbers: Numbers) -> Job:
+def application_job(members: Iterable[Member], applications: Iterable[Application], numbers: Numbers) -> Job:
     """Every instance of every service that has metrics, through the router of its host."""
     entries = metric_paths(applications)
     targets = [
@@ -102,10 +103,10 @@ def application_job(members: Iterable[Member], applications: Iterable[Mapping[st
     return _job("app", targets)
 
 
-def _health_path(application: Mapping[str, Any], domain: str) -> str:
-    for service in web_services(application):
-        if service.get("health") and domain in domains_of(application, service):
-            return str(service["health"])
+def _health_path(application: Application, domain: str) -> str:
+    for service in routed_services(application):
+        if service["health"] and domains.best(domain, service["domains"]):
+            return service["health"]
     return "/"
 
 
@@ -122,7 +123,7 @@ def _probe(instance: str, url: str, module: str, prober: str, /, **labels: str) 
     }
 
 
-def service_probes(gateways: Iterable[Member], virtual_address: str, applications: Iterable[Mapping[str, Any]], prober: str) -> Job:
+def service_probes(gateways: Iterable[Member], virtual_address: str, applications: Iterable[Application], prober: str) -> Job:
     """Each domain through each gateway, and through the shared address where there is one."""
     doors = [(str(member["name"]), str(member["address"])) for member in gateways]
     if virtual_address:
@@ -133,9 +134,9 @@ def service_probes(gateways: Iterable[Member], virtual_address: str, application
             f"https://{address}{_health_path(application, domain)}",
             "https_service",
             prober,
-            application=str(application["name"]),
+            application=application["name"],
             vhost=domain,
-            __param_hostname=domain,
+            __param_hostname=domains.name_under(domain),
         )
         for application in applications
         for domain in all_domains(application)

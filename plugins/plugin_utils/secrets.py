@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application
+
 # Letters and digits only: such a value needs no quoting in a URL, an INI file, SQL or a shell.
 ALPHABET = string.ascii_letters + string.digits
 SHORTEST = 16
@@ -37,19 +39,19 @@ class Secret:
         return self.name if self.key is None else f"{self.name}.{self.key}"
 
 
-def users_of(applications: Iterable[Mapping[str, Any]], per: str) -> list[str]:
+def users_of(applications: Iterable[Application], per: str) -> list[str]:
     """Return the users for which a password is needed: of databases, or of the cache."""
     users = []
     for application in applications:
-        name = application.get("name")
-        if per == "database_user" and application.get("database"):
+        name = application["name"]
+        if per == "database_user" and application["database"]:
             users += [f"{name}_owner", f"{name}", f"{name}_ro"]
-        if per == "cache_user" and application.get("cache"):
+        if per == "cache_user" and application["cache"]:
             users.append(f"{name}")
     return users
 
 
-def wanted(declared: Iterable[Mapping[str, Any]], applications: Iterable[Mapping[str, Any]]) -> list[Secret]:
+def wanted(declared: Iterable[Mapping[str, Any]], applications: Iterable[Application]) -> list[Secret]:
     """Return every single secret, those per user spelt out."""
     applications = list(applications)
     found = []
@@ -70,6 +72,8 @@ def defect(secret: Secret, variables: Mapping[str, Any]) -> str | None:
         value = (value or {}).get(secret.key)
     if value is None or str(value).strip() == "":
         return MISSING
+    if isinstance(value, (bool, float, Mapping, list, tuple)):
+        return "is no text but what YAML makes of it without quotes"
     text = str(value)
     if looks_like_a_placeholder(text):
         return "is a placeholder"

@@ -10,8 +10,30 @@ when the instance has been seen healthy, so a run that was cut short is finished
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+# In a command, a variable of the environment as a word of its own; a $ that begins none within a word.
+WHOLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+DOLLAR = re.compile(r"\$(?!\{[A-Za-z_][A-Za-z0-9_]*\})")
+
+
+def server_name(instance: int) -> str:
+    """Return how the router calls an instance, whose number is its port; the role haproxy writes this name."""
+    return f"i{instance}"
+
+
+def is_relative(program: str) -> bool:
+    """Tell whether a program is a file of the release: systemd itself looks only into PATH, or takes an absolute path."""
+    return "/" in program and not program.startswith("/")
+
+
+def literal_dollars(word: str) -> str:
+    """Return a word of a command in which only $NAME (the word as a whole) and ${NAME} are replaced by systemd."""
+    if WHOLE.fullmatch(word):
+        return word
+    return DOLLAR.sub("$$", word)
 
 
 @dataclass(frozen=True)

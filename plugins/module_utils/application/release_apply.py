@@ -25,9 +25,12 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
     Step,
     fingerprint,
     healthy_hint,
+    is_relative,
+    literal_dollars,
     plan,
     prunable,
     release_name,
+    server_name,
 )
 
 UNITS = Path("/etc/systemd/system")
@@ -269,7 +272,9 @@ class Host:
             if time.monotonic() > end:
                 raise ReleaseError("migration_failed", f"An earlier migration of {self.name} does not end; see: systemctl status {unit}")
             time.sleep(1)
-        command = shlex.split(self.options["migrate"])
+        program, *words = shlex.split(self.options["migrate"])
+        program = str(self.base / "releases" / release / program) if is_relative(program) else program
+        command = [literal_dollars(word) for word in (program, *words)]
         code, out, err = self.run(["systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--unit={unit}", *options, *command])
         if code:
             lines = "\n".join((out + err).strip().splitlines()[-20:]) or "no output"
@@ -351,7 +356,7 @@ class Host:
 
     def do_retire(self, step: Step, release: str) -> None:
         self.do_remove(step, release)
-        self.router.put(step.service.backend, f"i{step.instance}", "maint")
+        self.router.put(step.service.backend, server_name(step.instance), "maint")
 
     def do_remove(self, step: Step, dummy: str) -> None:
         self.drain(step)
@@ -378,13 +383,13 @@ class Host:
             raise ReleaseError("unit_failed", f"{error}\n{self.log(step)}") from error
 
     def drain(self, step: Step) -> None:
-        name = f"i{step.instance}"
+        name = server_name(step.instance)
         if step.service.kind == "web" and self.router.put(step.service.backend, name, "drain"):
             # Open websockets do not end by themselves; the application closes them when it is stopped.
             self.router.wait(step.service.backend, name, lambda row: int(row["scur"] or 0) == 0, self.options["drain_timeout"])
 
     def into_service(self, step: Step) -> None:
-        name = f"i{step.instance}"
+        name = server_name(step.instance)
         if step.service.kind == "web" and self.router.put(step.service.backend, name, "ready"):
             self.router.wait(step.service.backend, name, lambda row: row["status"].startswith("UP"), 15)
 

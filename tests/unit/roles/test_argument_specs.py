@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.uptier.platform.plugins.plugin_utils import application
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import Field
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.parents[1].name for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
@@ -144,17 +147,39 @@ def test_variables_carry_the_name_of_the_role(role: str) -> None:
         assert not strangers, f"roles/{role}/vars: {', '.join(strangers)}"
 
 
-def shape(option: dict[str, Any], *but: str) -> dict[str, Any]:
-    """Return what an option takes, without what is said about it, and without the keys in `but`."""
-    inner = {name: shape(entry, *but) for name, entry in (option.get("options") or {}).items()}
-    return {key: value for key, value in {**option, "options": inner}.items() if key not in ("description", *but)}
+def described(fields: Mapping[str, Field]) -> dict[str, dict[str, Any]]:
+    """Return a table of keys as an argument specification has it."""
+    found = {}
+    for name, field in fields.items():
+        default = [] if field.type == "list" else dict(field.default) if field.type == "dict" else field.default
+        found[name] = {"type": field.type, **({"required": True} if field.required else {"default": default})}
+    return found
 
 
-def test_the_page_takes_the_applications_that_the_role_takes() -> None:
-    """An option that only one of the two knew would be refused by the other, at the latest when half the platform is converged."""
-    page = shape(options_of("platform")["platform_applications"])["options"]
-    role = shape(options_of("app")["app_applications"])["options"]
-    assert page["services"]["options"] == role["services"]["options"]
-    # The role may ask for more (a version), and fill in more, than the page does for an application without services.
-    page, role = ({name: shape(option, "required", "default") for name, option in options.items()} for options in (page, role))
-    assert page == role
+@pytest.mark.parametrize(("role", "variable"), [("platform", "platform_applications"), ("app", "app_applications")])
+def test_applications_are_described_as_they_are_completed(role: str, variable: str) -> None:
+    """A key that only one of them knew would be refused by the other, at the latest when half the platform is converged."""
+    page = options_of(role)[variable]["options"]
+    services = page["services"]["options"]
+    for options, fields in (
+        (page, application.APPLICATION),
+        (services, application.SERVICE),
+        (services["limits"]["options"], application.LIMITS),
+    ):
+        seen = {name: {key: option[key] for key in ("type", "default", "required") if key in option} for name, option in options.items()}
+        assert seen == described(fields)
+    assert services["kind"]["choices"] == list(application.KINDS)
+
+
+def test_a_secret_of_digits_is_a_text() -> None:
+    """A password of digits is a number in YAML; whoever asks for its length, or writes it, must not see that."""
+    declared = load(ROOT / "roles" / "platform" / "vars" / "secrets.yml")["platform_secrets"]
+    single = {entry["name"] for entry in declared if "per" not in entry} | {"vault_postgresql_managed_password"}
+    found = {}
+    for role in ALL_ROLES:
+        for name, value in defaults_of(role).items():
+            read = re.fullmatch(r"\{\{ (vault_\w+)( .*)? \}\}", str(value))
+            if read and read[1] in single:
+                found[f"{role}: {name}"] = value
+    assert len(found) > 15
+    assert {where: value for where, value in found.items() if not value.endswith("| string }}")} == {}

@@ -27,6 +27,12 @@ def test_a_good_host():
     assert (result["release"], result["python"], result["problems"]) == ("13", "3.13", [])
 
 
+def test_releases_that_are_there():
+    assert run([answer(GOOD + "shop/1.0.0\r\nshop/1.1.0\r\n")])["unpacked"] == ["shop/1.0.0", "shop/1.1.0"]
+    assert run([answer(GOOD.replace("3.13", "") + "shop/1.0.0\r\n")])["unpacked"] == ["shop/1.0.0"], "without Python its line is empty"
+    assert run([answer(GOOD)])["unpacked"] == []
+
+
 def test_root_by_sudo():
     assert run([answer(GOOD.replace("\r\n0\r\n", "\r\n1000\r\n")), answer("0\r\n")], become=True)["problems"] == []
 

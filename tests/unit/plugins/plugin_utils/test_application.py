@@ -7,14 +7,89 @@ from typing import Any
 
 import pytest
 from ansible_collections.uptier.platform.plugins.plugin_utils import application as module
+from ansible_collections.uptier.platform.plugins.plugin_utils import application_check as check
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def web(**more: Any) -> dict[str, Any]:
     return {"name": "web", "kind": "web", "command": "node x", "port": 3000, "instances": 2, "health": "/up", "path": "/", **more}
 
 
-def sample(*services: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+def sample(*services: dict[str, Any], **more: Any) -> list[module.Application]:
+    return module.completed(written(*services, **more))
+
+
+def written(*services: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
     return [{"name": "sample", "domains": ["demo.test"], "database": True, "services": list(services or (web(),)), **more}]
+
+
+def test_what_is_left_out_is_filled_in() -> None:
+    application = module.completed([{"name": "shop", "services": [{"name": "web", "command": "run", "port": "3000", "domains": None}]}])[0]
+    assert application == {
+        "name": "shop", "domains": [], "database": False, "cache": False, "version": "", "release": "", "migrate": "", "env": {},
+        "services": [
+            {
+                "name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 1, "database_connections": 20, "health": "",
+                "path": "/", "domains": [], "websocket": False, "metrics": "", "env": {}, "limits": {"memory_mb": 0, "cpu_percent": 0},
+            }
+        ],
+    }  # fmt: skip
+
+
+def test_a_service_that_is_routed_has_the_domains_of_its_application() -> None:
+    own = web(name="admin", domains=["Admin.Test"], path="/", port=4000)
+    services = sample(web(), own, {"name": "worker", "kind": "worker", "command": "w"})[0]["services"]
+    assert [service["domains"] for service in services] == [["demo.test"], ["admin.test"], []]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 70000) | st.floats(allow_nan=False) | st.text(max_size=12) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def entries(fields: dict[str, module.Field], **nested: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return entries with some of the keys: values that a user means, and any others."""
+    usual = {
+        "str": st.sampled_from(["shop", "/", "/api", "web", "worker", "1.0"]),
+        "int": st.integers(0, 40000),
+        "bool": st.booleans() | st.sampled_from(["yes", "off"]),
+        "list": st.lists(st.sampled_from(["shop.test", "*.Shop.test.", "m\u00fcller.test", "http://x"]), max_size=3),
+        "dict": st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
+    }
+    optional = {name: nested.get(name, usual[field.type]) | ANYTHING for name, field in fields.items()}
+    return st.fixed_dictionaries({}, optional=optional)
+
+
+LISTS = st.lists(
+    entries(module.APPLICATION, services=st.lists(entries(module.SERVICE, limits=entries(module.LIMITS)) | ANYTHING, max_size=3))
+    | ANYTHING,
+    max_size=3,
+)
+
+
+@given(LISTS | ANYTHING)
+def test_completing_what_is_complete_changes_nothing(given_: Any) -> None:
+    once = module.completed(given_)
+    assert module.completed(once) == once
+    for application in once:
+        assert set(application) == set(module.APPLICATION)
+        assert all(set(service) == set(module.SERVICE) for service in application["services"])
+
+
+@given(LISTS | ANYTHING)
+def test_whatever_was_written_is_judged_and_nothing_breaks(given_: Any) -> None:
+    """Not one check may end in a traceback, and what has no problem can be derived from."""
+    found = check.problems(given_)
+    completed = module.completed(given_)
+    check.release_problems(given_, {})
+    check.secret_environment_problems(given_, given_)
+    module.routes(completed)
+    module.route_rules(module.routes(completed))
+    if not found:
+        assert check.problems(completed) == []
 
 
 def test_ports_count_from_the_base_and_one_is_kept_for_a_release() -> None:
@@ -31,45 +106,28 @@ def test_a_worker_without_a_port_is_numbered() -> None:
     assert service["spare"] == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"health": ""}, "sample-web: a web service needs a health path"),
-        ({"port": None}, "sample-web: a web service needs a port"),
-        ({"kind": "webb"}, "kind is 'webb'; use web or worker"),
-        ({"command": ""}, "sample-web: no command"),
-        ({"instances": 0}, "instances is 0"),
-        ({"port": 80}, "port is 80; use 1024 to 65000"),
-        ({"path": "api"}, "path is 'api'; it begins with /"),
-        ({"name": "Web"}, "a name has lower-case letters"),
-    ],
-)
-def test_a_mistake_is_named(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(module.ApplicationError, match=message.replace("(", r"\(")):
-        module.services(sample(web(**change)))
-
-
-def test_all_mistakes_are_named_at_once() -> None:
-    with pytest.raises(module.ApplicationError) as caught:
-        module.services(sample(web(health=""), web(name="api", port=3002, command="", path="/api")))
-    for text in ("health path", "no command", "port 3002 is used by sample-web and sample-api"):
-        assert text in str(caught.value)
-
-
-def test_two_services_on_one_path_are_refused() -> None:
-    with pytest.raises(module.ApplicationError, match="demo.test/ leads to sample-web and sample-b"):
-        module.services(sample(web(), web(name="b", port=4000)))
-
-
-def test_two_applications_of_one_name_are_refused() -> None:
-    with pytest.raises(module.ApplicationError, match="stands twice"):
-        module.services(sample() + sample(web(port=4000, path="/b")))
-
-
 def test_the_most_specific_path_comes_first_and_no_domain_last() -> None:
-    other = [{"name": "any", "services": [web(port=5000)]}]
+    other = module.completed([{"name": "any", "services": [web(port=5000)]}])
     found = module.routes(other + sample(web(), web(name="api", port=4000, path="/api/v1"), web(name="b", port=4100, path="/api")))
     assert [route["backend"] for route in found] == ["sample-api", "sample-b", "sample-web", "any-web"]
+
+
+def test_a_name_goes_before_a_wildcard_whatever_their_paths() -> None:
+    applications = sample(
+        web(),
+        web(name="tenants", port=4000, path="/", domains=["*.demo.test", "tenants.test"]),
+        web(name="api", port=4100, path="/api", domains=["*.demo.test"]),
+        web(name="deep", port=4200, path="/", domains=["*.eu.demo.test"]),
+    ) + module.completed([{"name": "any", "services": [web(port=5000)]}])
+    rules = module.route_rules(module.routes(applications))
+    assert [(rule["backend"], rule["path"], rule["names"], rule["below"]) for rule in rules] == [
+        ("sample-tenants", "", ["tenants.test"], []),
+        ("sample-web", "", ["demo.test"], []),
+        ("sample-deep", "", [], [".eu.demo.test"]),
+        ("sample-api", "/api", [], [".demo.test"]),
+        ("sample-tenants", "", [], [".demo.test"]),
+        ("any-web", "", [], []),
+    ]
 
 
 def test_workers_have_no_route_and_metrics_have_one_path_an_instance() -> None:
@@ -84,7 +142,7 @@ def test_workers_have_no_route_and_metrics_have_one_path_an_instance() -> None:
 
 
 def test_pools_of_all_hosts_fit_one_server() -> None:
-    applications = sample() + [{"name": "other", "database": True, "services": []}, {"name": "none", "services": []}]
+    applications = sample() + module.completed([{"name": "other", "database": True}, {"name": "none"}])
     found = module.pools(applications, hosts=3, budget=100)
     assert sum(pool["size"] for pool in found) * 3 <= 100
     assert [(pool["name"], pool["database"], pool["user"]) for pool in found][:2] == [
@@ -95,11 +153,11 @@ def test_pools_of_all_hosts_fit_one_server() -> None:
 
 def test_a_budget_that_is_too_small_says_what_is_the_least() -> None:
     with pytest.raises(module.ApplicationError, match="12 is the least"):
-        module.pools(sample() + [{"name": "other", "database": True}], hosts=3, budget=8)
+        module.pools(sample() + module.completed([{"name": "other", "database": True}]), hosts=3, budget=8)
 
 
 def test_without_a_database_there_is_no_pool() -> None:
-    assert module.pools([{"name": "x"}], 3, 1) == []
+    assert module.pools(module.completed([{"name": "x"}]), 3, 1) == []
 
 
 def test_memory_is_shared_and_the_spare_instance_counts() -> None:
@@ -113,21 +171,10 @@ def test_too_little_memory_is_refused() -> None:
         module.units(sample(), memory_mb=1000, share=0.1)
 
 
-@pytest.mark.parametrize(
-    ("value", "line"),
-    [(True, 'K="true"'), (3, 'K="3"'), (None, 'K=""'), ('a"b$c`d\\e', 'K="a\\"b\\$c\\`d\\\\e"'), ("a b", 'K="a b"')],
-)
-def test_environment_lines_are_quoted(value: Any, line: str) -> None:
-    assert module.environment_line("K", value) == line
-
-
-def test_a_bad_environment_name_is_refused() -> None:
-    with pytest.raises(module.ApplicationError, match="'A-B' is no name"):
-        module.environment_line("A-B", 1)
-
-
 def test_files_are_an_environment_an_application_and_a_unit_a_service() -> None:
-    applications = sample(migrate="m") + [{"name": "plain", "services": []}]
+    applications = sample(migrate="m", release="r") + module.completed(
+        [{"name": "plain", "release": "r"}, {"name": "rows", "database": True}]
+    )
     found = module.files(applications, module.units(applications, 4000, 0.5))
     assert [(entry["dest"], entry.get("mode")) for entry in found] == [
         ("/etc/uptier/apps/sample.env", "0640"),
@@ -139,5 +186,9 @@ def test_files_are_an_environment_an_application_and_a_unit_a_service() -> None:
 
 
 def test_the_services_of_one_application_are_handed_to_the_release() -> None:
-    applications = sample() + [{"name": "other", "services": [web(port=5000, path="/o")]}]
-    assert [service["unit"] for service in module.release_services(module.services(applications), "other")] == ["other-web"]
+    applications = sample() + module.completed([{"name": "other", "services": [web(port=5000, path="/o")]}])
+    assert module.release_services(module.services(applications), "other") == [
+        {
+            "unit": "other-web", "kind": "web", "instances": [5000, 5001], "spare": 5002, "port": 5000, "health": "/up", "backend": "other-web",
+        }
+    ]  # fmt: skip

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.uptier.platform.plugins.plugin_utils import gateway
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import completed
 
 APPLICATION = {
     "name": "sample",
@@ -19,7 +20,7 @@ APPLICATION = {
 
 
 def complete(applications=(APPLICATION,), settings=(), **more):
-    return gateway.complete_sites(gateway.sites_of(applications, **more), settings)
+    return gateway.complete_sites(gateway.sites_of(completed(applications), **more), settings)
 
 
 def location(site, path):
@@ -103,7 +104,7 @@ def test_certificates_are_merged_by_name():
         ([{"name": "a", "domains": ["x.test"]}, {"name": "b", "domains": ["x.test"]}], [], "x.test belongs to both a and b"),
         ([{"name": "A", "domains": ["x.test"]}], [], "becomes a file name"),
         ([{"name": "a", "domains": []}], [], "no domains"),
-        ([{"name": "a", "domains": ["https://x.test"]}], [], "is no domain name"),
+        ([{"name": "a", "domains": ["https://x.test"]}], [], "which has a scheme. Write the name alone: x.test"),
         ([{"name": "a", "domains": ["x.test"], "locations": [{"path": "/a"}, {"path": "/a"}]}], [], "stands there twice"),
         ([{"name": "a", "domains": ["x.test"], "locations": [{"path": "/; root /"}]}], [], "must start with /"),
     ],

@@ -18,7 +18,9 @@ APPLICATION = {
     "name": "shop",
     "database": True,
     "cache": True,
-    "services": [{"name": "web", "kind": "web", "port": 3000, "instances": 2, "health": "/api/health"}],
+    "version": "1.0.0",
+    "release": "build/shop.tar.gz",
+    "services": [{"name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 2, "health": "/api/health"}],
 }
 GROUPS = {
     "gateway": ["gw1", "gw2"],
@@ -260,24 +262,26 @@ def test_several_instances_without_a_health_path():
     del service["health"]
     service["instances"] = 3
     assert text(found) == one(
-        "service shop.web has 3 instances and no health path, so nobody could tell which of them can serve",
-        "Give it one, for example health: /api/health.",
+        "platform_applications[0] shop, service web: health is missing, so nobody could tell which of its instances can serve, or a good "
+        "release from a bad one",
+        "Give the path that answers 200 when an instance can serve, for example health: /api/health.",
     )
-
-
-SPARE = "Give one of them another port. A web service takes one more than it has instances, for releases."
 
 
 def test_ports_used_by_two_services():
     found = context()
-    found.applications[0]["services"].append({"name": "admin", "port": 3001, "instances": 1, "health": "/"})
-    assert text(found) == one("ports 3001, 3002 are wanted by service shop.web and by service shop.admin on app1, app2, app3", SPARE)
+    found.applications[0]["services"].append({"name": "admin", "command": "run", "path": "/admin", "port": 3001, "health": "/"})
+    assert text(found) == one(
+        "platform_applications[0] shop, service admin: port is 3001, and its instances take 3001 to 3002, the last of them for the "
+        "instance that starts with a release: 3001 belongs to shop, service web",
+        "Give one of them another port.",
+    )
 
 
 def test_the_spare_port_of_a_web_service_is_taken():
     found = context()
-    found.applications[0]["services"].append({"name": "events", "kind": "worker", "port": 3002, "instances": 1})
-    assert text(found) == one("port 3002 is wanted by service shop.web and by service shop.events on app1, app2, app3", SPARE)
+    found.applications[0]["services"].append({"name": "events", "kind": "worker", "command": "run", "port": 3002, "instances": 1})
+    assert "shop, service events: port is 3002, and its instances take 3002 to 3002: 3002 belongs to shop, service web." in text(found)
     found.applications[0]["services"][1]["port"] = 3003
     assert p.problems_of(found) == []
 
@@ -378,26 +382,11 @@ def test_members_that_one_setting_leads_to_have_one_port():
     assert p.problems_of(found) == []
 
 
-@pytest.mark.parametrize(
-    ("port", "seen"),
-    [
-        (0, "has the port 0"),
-        (80, "has the port 80 and takes the ports up to 82"),
-        (70000, "has the port 70000"),
-        (65535, "has the port 65535 and takes the ports up to 65537"),
-        ("web", "has the port web"),
-    ],
-)
-def test_a_port_that_a_service_cannot_have(port, seen):
-    found = context()
-    found.applications[0]["services"][0]["port"] = port
-    assert text(found) == one(f"service shop.web {seen}", "Use 1024 to 65535, and leave room for its instances.")
-
-
-def test_a_count_that_is_no_number_is_for_the_specification():
+def test_a_count_that_is_no_number_ends_no_check():
     found = context()
     found.applications[0]["services"][0].update(instances="2 (per host)", port="3000")
-    assert p.check_ports(found) == p.check_service_ports(found) == []
+    assert p.check_ports(found) == []
+    assert "shop, service web: instances is '2 (per host)', which is not a whole number." in text(found)
 
 
 EXTRA = {"name": "reports", "from": "203.0.113.7", "to": "postgresql", "protocol": "tcp", "ports": [5432], "why": "reports"}
@@ -492,7 +481,7 @@ GOOD = {"uid": "0", "os": "debian|13", "python": "3.13", "interpreter": "/usr/bi
 
 
 def test_a_good_host():
-    assert p.judge_probe(GOOD, RELEASES) == {"release": "13", "python": "3.13", "problems": []}
+    assert p.judge_probe(GOOD, RELEASES) == {"release": "13", "python": "3.13", "unpacked": [], "problems": []}
     assert p.judge_probe({**GOOD, "uid": "1000", "become": True, "become_uid": "0"}, RELEASES)["problems"] == []
 
 

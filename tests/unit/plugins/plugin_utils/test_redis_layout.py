@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import completed
 from ansible_collections.uptier.platform.plugins.plugin_utils.redis_layout import (
     LayoutError,
     endpoints,
@@ -59,7 +60,7 @@ def test_applications_get_numbered_names() -> None:
 
 
 def test_only_applications_with_a_cache_get_a_user() -> None:
-    applications = [{"name": "sample", "cache": True}, {"name": "plain"}, {"name": "off", "cache": False}]
+    applications = completed([{"name": "sample", "cache": True}, {"name": "plain"}, {"name": "off", "cache": False}])
     assert users(applications, {"sample": "secret"}) == [
         {"name": "sample", "password": "secret", "keys": ["sample:*"], "channels": ["sample:*"]}
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.uptier.platform.plugins.filter.observability import scrape_jobs
 from ansible_collections.uptier.platform.plugins.plugin_utils import scrape
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import completed
 
 GROUPS = {
     "all": ["gw1", "app1", "app2", "db1", "mon1"],
@@ -99,7 +100,7 @@ def test_the_service_is_probed_through_every_door(jobs):
 def test_a_service_with_a_name_of_its_own_is_probed_under_it():
     admin = {"name": "admin", "domains": ["admin.test"], "health": "/ready"}
     applications = [{**APPLICATIONS[0], "services": [admin, *APPLICATIONS[0]["services"]]}]
-    job = scrape.service_probes([{"name": "gw1", "address": "10.0.0.11"}], "", applications, "127.0.0.1:9115")
+    job = scrape.service_probes([{"name": "gw1", "address": "10.0.0.11"}], "", completed(applications), "127.0.0.1:9115")
     assert [(target["labels"]["vhost"], target["labels"]["__param_target"]) for target in job["targets"]] == [
         ("demo.test", "https://10.0.0.11/api/health"),
         ("admin.test", "https://10.0.0.11/ready"),

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.uptier.platform.plugins.plugin_utils import secrets as s
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import completed
 
 DATA = Path(__file__).resolve().parents[4] / "roles" / "platform" / "vars"
 DECLARED = yaml.safe_load((DATA / "secrets.yml").read_text(encoding="utf-8"))["platform_secrets"]
-APPLICATIONS = [{"name": "shop", "database": True, "cache": True}, {"name": "docs", "database": False}]
+APPLICATIONS = completed([{"name": "shop", "database": True, "cache": True}, {"name": "docs", "database": False}])
 
 
 def test_secrets_of_users_follow_from_applications():

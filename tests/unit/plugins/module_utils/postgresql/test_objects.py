@@ -21,6 +21,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects
     plan_roles,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.sql import identifier, literal
+from ansible_collections.uptier.platform.plugins.plugin_utils.application import completed
 from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
 
 ADMIN = Actor("admin", superuser=False, release=17)
@@ -49,7 +50,7 @@ def complete() -> Inside:
 
 
 def test_applications_imply_a_database_and_three_users() -> None:
-    found = databases([{"name": "shop", "database": True}, {"name": "site"}])
+    found = databases(completed([{"name": "shop", "database": True}, {"name": "site"}]))
     assert [entry["name"] for entry in found] == ["shop"]
     assert database_users(found) == ["shop_owner", "shop", "shop_ro"]
 
