@@ -89,20 +89,11 @@ def test_access_log_reads_what_comes_after_a_rename_too(exporter, log, tmp_path,
         time.sleep(0.1)
 
 
-def test_scram_is_that_of_the_rfc(exporter):
-    """The example of RFC 7677, with the user name that PostgreSQL leaves out of it."""
-    scram = exporter.Scram("pencil", "rOprNGfwEbeRWgbNEkqO")
-    scram._bare = "n=user,r=rOprNGfwEbeRWgbNEkqO"
-    final = scram.final("r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096")
-    assert final.endswith(b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
-    scram.check("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
-    with pytest.raises(exporter.Refused, match="not our server"):
-        scram.check("v=AAAATRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
-
-
-def test_scram_refuses_a_foreign_nonce(exporter):
-    with pytest.raises(exporter.Refused, match="nonce"):
-        exporter.Scram("x", "abc").final("r=xyz,s=AAAA,i=1")
+def test_a_console_that_is_not_there_is_down(exporter, capsys):
+    metrics = exporter.Metrics()
+    exporter.PgBouncer({"socket": "/nowhere/.s.PGSQL.6432", "user": "pgbouncer"}).collect(metrics)
+    assert "pgbouncer_up 0" in metrics.text()
+    assert "No PgBouncer answers at /nowhere/.s.PGSQL.6432: No such file or directory." in capsys.readouterr().err
 
 
 def test_pgbackrest_any_is_the_newest_of_all_kinds(exporter):
