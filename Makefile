@@ -12,7 +12,7 @@ MOLECULE = MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$(S) \
   MOLECULE_ANSIBLE_ARGS_STRICT_MODE=1 MOLECULE_COMMAND_BORDERS=false molecule
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down check test test-full lint unit sanity docs molecule soak bench-postgresql clean clean-all clean-engine
+.PHONY: help setup demo demo-down check test test-full lint unit sanity reference docs molecule soak bench-postgresql clean clean-all clean-engine
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ unit: setup ## unit tests
 
 sanity: setup ## ansible-test sanity and the checks of the Galaxy importer
 	@$(PY) scripts/run_tests.py package
+
+reference: setup ## write what is generated: READMEs of roles, docs/reference, descriptions of filters
+	@$(PY) scripts/document_filters.py && $(PY) scripts/reference.py
 
 docs: setup ## build the documentation
 	@$(PY) scripts/run_tests.py docs

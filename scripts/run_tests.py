@@ -40,6 +40,7 @@ SHARED = "tier_growth"
 STARTUP = "tier_startup"
 HOSTS_NEED = ("engine", "images", "artefacts")
 NEWEST = "newest-core"
+EVERY_STEP = ("destroy", "check", "converge", "idempotence", "side-effect", "verify")
 # Failures repeated, check mode and idempotence in every scenario, all static checks on both versions of Ansible.
 FULL = bool(os.environ.get("UPTIER_FULL"))
 # How often each failure is repeated (`make soak`).
@@ -59,6 +60,8 @@ class Stage:
     group: str
     commands: list[Command]
     needs: tuple[str, ...] = ()
+    last: Command | None = None  # run at the end, whatever happened
+    after: tuple[str, ...] = ()  # waited for, and done without where it failed
     minutes: float = 15
     environment: dict[str, str] = field(default_factory=dict)
     lab: str = ""
@@ -89,7 +92,18 @@ def python(*words: str) -> Command:
 def molecule(scenario: str, minutes: float = 20) -> Stage:
     """Return the stage of a scenario."""
     lane = scenario == SHARED or scenario.startswith("ops_")
-    stage = Stage(scenario, "molecule", [[BIN / "molecule", "test", "-s", scenario]], HOSTS_NEED, minutes, molecule_environment(scenario))
+    commands: list[Command] = [[BIN / "molecule", "test", "-s", scenario]]
+    if FULL and not lane:
+        commands = [[BIN / "molecule", step, "-s", scenario] for step in EVERY_STEP]
+    stage = Stage(scenario, "molecule", commands, HOSTS_NEED, minutes=minutes, environment=molecule_environment(scenario))
+    if scenario == STARTUP:
+        # The newest ansible-core makes the platform, and the oldest has to find nothing to change. Without the newest, the oldest does both.
+        newest = f"PATH={LATEST}:{BIN}:{os.environ['PATH']}"
+        stage.commands = [["env", newest, "molecule", step, "-s", scenario] for step in ("destroy", "check", "converge")]
+        stage.commands.append([BIN / "molecule", "verify", "-s", scenario])
+        stage.after = (NEWEST,)
+    if len(stage.commands) > 1 and not lane:
+        stage.last = [BIN / "molecule", "destroy", "-s", scenario]  # `molecule test` does it by itself, also after a failure
     stage.lab = f"mol-{SHARED if lane else scenario}"
     if lane:
         stage.lane = True
@@ -203,7 +217,7 @@ class Schedule:
                 helping = [stage for stage in self.waiting if lane and stage.group == "prepare" and not stage.optional]
                 for stage in [*mine, *helping]:
                     needs = [name for name in stage.needs if name in self.named]
-                    if all(name in self.ended for name in needs):
+                    if all(name in self.ended for name in [*needs, *(name for name in stage.after if name in self.named)]):
                         self.waiting.remove(stage)
                         return stage, ", ".join(name for name in needs if not self.ended[name])
                 self.changed.wait()
@@ -268,16 +282,19 @@ class Runner:
         # What prepares is waited for by the platform, and runs while there is none yet.
         steps_back = not stage.lane and stage.group != "prepare"
         with stage.log.open("wb") as log:
-            for command in stage.commands:
+            for command in [*stage.commands, *([stage.last] if stage.last else [])]:
+                if problem and command is not stage.last:
+                    continue
                 words = [str(word) for word in command]
                 log.write(f"$ {' '.join(words)}\n".encode())
                 log.flush()
                 nice = ["nice", "-n", str(NICE)] if steps_back else []
-                problem, used = self._command([*nice, *words], environment, log.fileno(), deadline)
+                until = deadline if command is not stage.last else max(deadline, time.monotonic() + 60)
+                wrong, used = self._command([*nice, *words], environment, log.fileno(), until)
                 stage.own_seconds += used
-                if problem:
-                    log.write(f"\n{problem}\n".encode())
-                    break
+                if wrong:
+                    log.write(f"\n{wrong}\n".encode())
+                problem = problem or wrong
         stage.seconds = time.monotonic() - started
         stage.host_seconds = max(0.0, processor_seconds(stage.lab) - before) if stage.lab else 0.0
         text = stage.log.read_text(encoding="utf-8", errors="replace")

@@ -470,10 +470,3 @@ def test_restart_where_a_setting_waits(platform: Platform) -> None:
     assert run.status == 0, run.output[-3000:]
     assert run.changed() == {}, run.changed_tasks()
     assert platform.service_starts()["db1"]["patroni.service"] == before["db1"]["patroni.service"]
-
-
-@pytest.mark.soak
-def test_the_tier_playbook_changes_nothing_after_all_that(platform: Platform) -> None:
-    run = platform.playbook()
-    assert run.status == 0, run.output[-3000:]
-    assert run.changed() == {}, run.changed_tasks()

@@ -50,6 +50,12 @@ def test_second_run_changes_and_restarts_nothing(platform: Platform) -> None:
     assert [name for name, start in before.items() if after.get(name) != start and not name.startswith("systemd-")] == []
 
 
+def test_check_mode_reports_no_change(platform: Platform) -> None:
+    run = platform.playbook(None, "--check", "--diff")
+    assert run.status == 0, run.output[-3000:]
+    assert run.changed() == {}, run.changed_tasks()
+
+
 def test_everything_comes_back_after_a_power_cut(platform: Platform, user: User) -> None:
     assert user.request("POST", "/api/notes", {"body": "before the power cut"}).status in (200, 201)
     platform.kill("one")

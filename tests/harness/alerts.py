@@ -3,7 +3,7 @@
 """Alert rules and dashboards as files that promtool can test, and a promtool to do it with.
 
 promtool comes with Debian's package prometheus. Where the machine has none the package is fetched and unpacked into
-.cache, without being installed; where that cannot be done either, tests say so and scenario role_prometheus, whose
+.cache, without being installed; where that cannot be done either, tests say so and scenario role_monitoring, whose
 hosts have it, does the same work.
 """
 

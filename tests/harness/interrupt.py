@@ -3,8 +3,9 @@
 
 Use: interrupt.py INVENTORY LAB TIER MOMENT [MOMENT ...]
 
-A MOMENT is a text; the run is killed 2 s after a task's heading contains it. The last kill leaves the hosts as a
-dead controller leaves them; whoever calls converges afterwards.
+A MOMENT is a text; the run is killed 2 s after a task's heading contains it. TAGS@TEXT runs these tags only: what came
+before them is not repeated, nor is the damage there repaired. The kills leave the hosts as a dead controller leaves them,
+in all these places at once; whoever calls converges afterwards.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ from harness.platform import ROOT, Platform
 LIMIT = 900
 
 
-def killed_run(platform: Platform, moment: str) -> None:
-    """Run until a task's heading matches, then kill the controller and its workers without a warning."""
+def killed_run(platform: Platform, tags: str, moment: str) -> None:
+    """Run (with tags, or all of it where there are none) until a task's heading matches, then kill the controller and its workers."""
     command = [
         platform.tool("ansible-playbook"),
         f"playbooks/{platform.tier}.yml",
         "-i",
         str(platform.inventory),
         *platform.vault_arguments(),
+        *([f"--tags={tags}"] if tags else []),
     ]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "UPTIER_LAB": platform.lab}
     process = subprocess.Popen(
@@ -74,7 +76,8 @@ def main() -> None:
     inventory, lab, tier, *moments = sys.argv[1:]
     platform = Platform(Path(inventory).resolve(), lab, tier)
     for moment in moments:
-        killed_run(platform, moment)
+        tags, dummy, text = moment.rpartition("@")
+        killed_run(platform, tags, text)
 
 
 if __name__ == "__main__":

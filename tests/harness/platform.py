@@ -276,6 +276,13 @@ class Platform:
             raise AssertionError(f"{host}:{port} redis-cli {' '.join(arguments)}: {output}{done.stderr.decode()}")
         return output.strip()
 
+    def cache_healthy(self) -> bool:
+        """Three masters and three replicas, all connected, none failed, as the second host sees it."""
+        host = self.group("redis")[1]
+        lines = [line.split() for line in self.redis(host, "cluster", "nodes", check=False).splitlines()]
+        linked = [fields for fields in lines if fields[7] == "connected" and "fail" not in fields[2]]
+        return len(linked) == 6 and len([fields for fields in linked if "slave" in fields[2]]) == 3
+
 
 def texts(value: Any) -> list[str]:
     """The texts of eight characters and more in a value, however deep they lie."""

@@ -25,7 +25,7 @@ IDS = [rule["alert"] for dummy, rule in ALERTS]
 def promtool() -> str:
     found = rules.find_promtool()
     if not found:
-        pytest.skip("not verified here: promtool (Debian package prometheus) can neither be found nor fetched; role_prometheus does it")
+        pytest.skip("not verified here: promtool (Debian package prometheus) can neither be found nor fetched; role_monitoring does it")
     return found
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The conventions of docs/contributing.md that a search can hold; ansible-lint holds the others."""
+"""The conventions of CONTRIBUTING.md that a search can hold; ansible-lint holds the others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The parts of platform_exporter.py that need no daemon; role_exporters tests the others."""
+"""The parts of platform_exporter.py that need no daemon; role_monitoring tests the others."""
 
 from __future__ import annotations
 

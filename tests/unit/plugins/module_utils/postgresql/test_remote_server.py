@@ -101,7 +101,7 @@ class Provider:
 @pytest.fixture(scope="session", params=PROGRAMS or [None], ids=lambda path: path.parent.name if path else "none")
 def started(request: pytest.FixtureRequest) -> Iterator[Provider]:
     if request.param is None or not shutil.which("runuser"):
-        pytest.skip("not verified here: no PostgreSQL (Debian package postgresql); scenario role_postgresql_managed does the same work")
+        pytest.skip("not verified here: no PostgreSQL (Debian package postgresql); scenario role_pools does the same work")
     with tempfile.TemporaryDirectory(prefix="uptier-pg-") as name:
         folder = Path(name)
         shutil.chown(folder, USER)

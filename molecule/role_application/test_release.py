@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the hosts look like after a release that failed and one that did not, both under load."""
+
+from __future__ import annotations
+
+import json
+import time
+
+testinfra_hosts = ["app"]
+UNITS = ("sample-web@3000", "sample-web@3001")
+
+
+def test_no_request_failed(lab) -> None:
+    seen = json.loads(lab.host("peer1").check_output("cat /run/load.json"))
+    assert set(seen) <= {"1.0.0", "1.0.1"}, seen
+    assert seen["1.0.0"] > 10
+    assert seen["1.0.1"] > 10
+
+
+def test_every_instance_runs_the_new_release(host) -> None:
+    for port in (3000, 3001):
+        answer = json.loads(
+            host.check_output(
+                f"python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{port}/api/health').read().decode())\""
+            )
+        )
+        assert answer["version"] == "1.0.1"
+    assert host.check_output("readlink /opt/uptier/apps/sample/current") == "releases/1.0.1"
+
+
+def test_the_spare_instance_is_gone(host) -> None:
+    units = host.check_output("systemctl list-units 'sample-*' --state=active --plain --no-legend")
+    assert sorted(line.split()[0].removesuffix(".service") for line in units.splitlines()) == list(UNITS)
+
+
+def test_the_migration_ran_on_one_host_only(lab) -> None:
+    there = [name for name in ("app12", "app13") if lab.host(name).file("/var/lib/uptier/apps/sample/migrated.json").exists]
+    assert there == ["app12"]
+
+
+def test_instances_run_as_their_own_user_in_a_sandbox(host) -> None:
+    assert set(host.check_output("ps -o user= -C node").split()) == {"sample"}
+    exposure = float(host.check_output("systemd-analyze security --no-pager sample-web@3000 | tail -1").split(":")[1].split()[0])
+    assert exposure <= 4
+
+
+def test_the_environment_is_for_the_application_only(host) -> None:
+    file = host.file("/etc/uptier/apps/sample.env")
+    assert (file.mode, file.user, file.group) == (0o640, "root", "sample")
+    pid = host.check_output("systemctl show -P MainPID sample-web@3000")
+    assert 'PARTNER_KEY=a"b$c' in host.check_output(f"tr '\\0' '\\n' </proc/{pid}/environ")
+    assert 'PRICE=costs $5, 100% "net" \\ ${HOME} #; é' in host.check_output(f"tr '\\0' '\\n' </proc/{pid}/environ")
+    assert 'a"b$c' not in host.check_output("ps -eo args")
+
+
+def test_instances_listen_on_loopback_only(host) -> None:
+    for port in (3000, 3001):
+        assert host.check_output(f"ss -Hltn 'sport = :{port}'").split()[3] == f"127.0.0.1:{port}"
+
+
+def test_a_process_that_dies_comes_back(host) -> None:
+    before = host.check_output("systemctl show -P MainPID sample-web@3000")
+    host.check_output("systemctl kill -s KILL sample-web@3000")
+    for dummy in range(60):
+        time.sleep(0.5)
+        probe = "python3 -c \"import urllib.request as u; u.urlopen('http://127.0.0.1:3000/api/health')\""
+        if host.check_output("systemctl show -P MainPID sample-web@3000") != before and host.run(probe).rc == 0:
+            return
+    raise AssertionError("not back after 30 s")
+
+
+def test_sigterm_says_so_in_health_and_ends_well(host) -> None:
+    out = host.check_output(
+        "systemctl stop --no-block sample-web@3001; sleep 1; "
+        "python3 -c \"import urllib.request as u, urllib.error\ntry: print(u.urlopen('http://127.0.0.1:3001/api/health').status)\n"
+        'except urllib.error.HTTPError as e: print(e.code)"'
+    )
+    assert out.strip() == "503"
+    for dummy in range(40):
+        if host.check_output("systemctl show -P ActiveState sample-web@3001") == "inactive":
+            break
+        time.sleep(0.5)
+    assert host.check_output("systemctl show -P Result sample-web@3001") == "success"
+    host.check_output("systemctl start sample-web@3001")

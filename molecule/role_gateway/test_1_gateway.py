@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The gateway as its users see it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+testinfra_hosts = ["gateway"]
+TRUST = "/root/authorities.pem"
+CURL = f"curl -s --max-time 20 --cacert {TRUST} --resolve demo.test:443:127.0.0.1 --resolve demo.test:80:127.0.0.1"
+EVERYWHERE = ("strict-transport-security", "x-content-type-options", "x-frame-options", "referrer-policy", "content-security-policy")
+
+
+def head(host, path, options=""):
+    """Return status line and headers of one answer, names in lower case; a header that comes twice is a list of two."""
+    lines = host.check_output(f"{CURL} -o /dev/null -D - {options} https://demo.test{path}").split("\r\n")
+    headers: dict[str, list[str]] = {}
+    for line in lines[1:]:
+        name, found, value = line.partition(": ")
+        if found:
+            headers.setdefault(name.lower(), []).append(value)
+    return int(lines[0].split()[1]), headers
+
+
+def test_request_reaches_the_application(host):
+    answer = json.loads(host.check_output(f"{CURL} -H 'X-Forwarded-For: 203.0.113.9' https://demo.test/hello"))
+    headers = answer["headers"]
+    assert answer["path"] == "/hello"
+    assert (headers["host"], headers["x-forwarded-proto"]) == ("demo.test", "https")
+    assert headers["x-forwarded-for"] == headers["x-real-ip"] == "127.0.0.1", "a forged client address was passed on"
+    assert headers.get("connection", "") != "upgrade"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/status/404", 404), ("/status/502", 502), ("/assets/x.css", 200)])
+def test_security_headers_are_on_every_answer_once(host, path, status):
+    seen, headers = head(host, path)
+    assert seen == status
+    assert {name: len(headers.get(name, [])) for name in EVERYWHERE} == dict.fromkeys(EVERYWHERE, 1)
+    assert headers["server"] == ["nginx"]
+
+
+def test_application_may_set_its_own_policy(host):
+    dummy, headers = head(host, "/own-policy")
+    assert headers["content-security-policy"] == ["default-src 'self'"]
+    assert headers["x-frame-options"] == ["DENY"]
+
+
+def test_static_files_have_one_cache_header(host):
+    assert head(host, "/assets/app.js")[1]["cache-control"] == ["public, max-age=31536000, immutable"]
+    status, headers = head(host, "/assets/status/404")
+    assert (status, headers.get("cache-control")) == (404, None)
+
+
+def test_error_page_for_people_and_programs(host):
+    assert "<h1>" in host.check_output(f"{CURL} -H 'Accept: text/html' https://demo.test/status/502")
+    assert json.loads(host.check_output(f"{CURL} https://demo.test/status/502"))["retry"] is True
+
+
+def test_http_only_redirects(host):
+    seen = host.check_output(f"{CURL} -o /dev/null -w '%{{http_code}} %{{redirect_url}}' http://demo.test/a?b=c")
+    assert seen == "301 https://demo.test/a?b=c"
+
+
+def test_unknown_names_get_nothing(host):
+    nothing = host.run("curl -s -i http://127.0.0.1/ -H 'Host: other.test'")
+    assert (nothing.rc in (52, 56), nothing.stdout) == (True, "")
+    assert host.run("curl -sk --resolve other.test:443:127.0.0.1 https://other.test/").rc == 35
+    assert host.run("curl -sk https://127.0.0.1/").rc == 35
+
+
+def handshake(host, options):
+    command = f"openssl s_client -connect 127.0.0.1:443 -servername demo.test -CAfile {TRUST} {options} </dev/null 2>&1"
+    return host.run(command).stdout
+
+
+def test_tls_versions_and_ciphers(host):
+    assert "Cipher is (NONE)" in handshake(host, "-tls1_1 -cipher ALL:@SECLEVEL=0")
+    assert "Verify return code: 0" in handshake(host, "-tls1_2")
+    assert "Verify return code: 0" in handshake(host, "-tls1_3")
+    assert "Cipher is (NONE)" in handshake(host, "-tls1_2 -cipher AES128-SHA:ECDHE-ECDSA-AES128-SHA256")
+
+
+def test_post_quantum_key_exchange_where_openssl_has_it(host):
+    if host.system_info.release.startswith("12"):
+        pytest.skip("OpenSSL 3.0 of Debian 12 has no X25519MLKEM768")
+    assert "X25519MLKEM768" in handshake(host, "-tls1_3 -groups X25519MLKEM768")
+
+
+def test_http2_is_spoken(host):
+    assert host.check_output(f"{CURL} -o /dev/null -w '%{{http_version}}' https://demo.test/") == "2"
+
+
+def test_limit_answers_429(host):
+    codes = host.check_output(f"{CURL} -o /dev/null -w '%{{http_code}} ' 'https://demo.test/narrow/[1-12]'").split()
+    assert codes[:5] == ["200"] * 5
+    assert codes.count("429") >= 5
+    status, headers = head(host, "/narrow/again")
+    assert status == 429
+    assert headers["retry-after"] == ["60"]
+    assert [len(headers[name]) for name in EVERYWHERE] == [1] * len(EVERYWHERE)
+
+
+def test_login_limits_writes_only(host):
+    get = host.check_output(f"{CURL} -o /dev/null -w '%{{http_code}} ' 'https://demo.test/login?[1-12]'").split()
+    post = host.check_output(f"{CURL} -o /dev/null -w '%{{http_code}} ' -X POST -d x=1 'https://demo.test/login?[1-12]'").split()
+    assert set(get) == {"200"}
+    assert post.count("429") >= 5
+
+
+def test_allow_list(host):
+    assert head(host, "/office/")[0] == 403
+
+
+def test_cache_serves_the_second_read_and_not_those_of_users(host):
+    path = f"/cached/{time.time_ns()}"
+    assert head(host, path)[1]["x-cache"] == ["MISS"]
+    assert head(host, path)[1]["x-cache"] == ["HIT"]
+    assert head(host, path, "-H 'Authorization: Bearer x'")[1]["x-cache"] == ["BYPASS"]
+
+
+def test_websocket_passes(host):
+    assert host.check_output("python3 /usr/local/bin/websocket.py").split("\n") == ["HTTP/1.1 101 Switching Protocols", "echo-me"]
+
+
+def test_maintenance_by_a_file(host):
+    host.check_output("touch /var/lib/uptier/maintenance/sample")
+    try:
+        assert head(host, "/")[0] == 503
+    finally:
+        host.check_output("rm /var/lib/uptier/maintenance/sample")
+    assert head(host, "/")[0] == 200
+
+
+def test_status_is_for_this_host_only(host, lab):
+    assert host.check_output("curl -s http://127.0.0.1:8081/healthz") == "ok"
+    assert "Active connections" in host.check_output("curl -s http://127.0.0.1:8081/status")
+    address = lab.addresses[host.check_output("hostname")]
+    assert host.run(f"curl -s --max-time 3 http://{address}:8081/status").rc == 7
+
+
+def test_access_log_is_json_without_queries(host):
+    host.check_output(f"{CURL} -o /dev/null 'https://demo.test/logged?token=hidden'")
+    line = host.check_output("tail -n 1 /var/log/nginx/access.log")
+    entry = json.loads(line)
+    assert (entry["path"], entry["status"], entry["host"]) == ("/logged", 200, "demo.test")
+    assert "hidden" not in line
+
+
+def test_upstream_without_our_authority_is_not_asked(host):
+    """The application host refuses whoever shows no certificate; the gateway refuses a name that is not in the certificate."""
+    assert host.run("curl -sk --max-time 5 https://127.0.0.1:8443/").rc != 0
+    # TLS is not plain in the configuration only: the gateway really verifies, or this name would pass.
+    host.check_output(
+        "sed 's/app app.internal;/app other.internal;/' -i /etc/nginx/conf.d/uptier-upstreams.conf && systemctl reload nginx && sleep 1"
+    )
+    try:
+        assert head(host, "/")[0] == 502
+    finally:
+        host.check_output(
+            "sed 's/app other.internal;/app app.internal;/' -i /etc/nginx/conf.d/uptier-upstreams.conf && systemctl reload nginx && sleep 1"
+        )
+    assert head(host, "/")[0] == 200
+
+
+def test_no_get_fails_while_an_application_host_dies(lab):
+    gateway, other = lab.host("gw12"), lab.host("gw13")
+    load = f"{CURL} -o /dev/null -w '%{{http_code}} ' 'https://demo.test/load?[1-150]'"
+    try:
+        command = gateway.run(f"({load} > /tmp/codes) & sleep 0.3; echo started")
+        assert command.rc == 0
+        other.check_output("systemctl kill -s KILL upstream")
+        gateway.check_output("for i in $(seq 100); do [ $(wc -w < /tmp/codes) -ge 150 ] && break; sleep 0.2; done")
+        codes = gateway.check_output("cat /tmp/codes").split()
+    finally:
+        other.check_output("systemctl restart upstream")
+    assert len(codes) == 150
+    assert set(codes) == {"200"}

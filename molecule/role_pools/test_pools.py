@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an application sees of its pools, and what the pools verify."""
+
+from __future__ import annotations
+
+import time
+
+testinfra_hosts = ["provider"]  # where the pooler leads to no provider
+PASSWORD = """'qu"o$te'"""
+
+
+def sql(host, text: str, database: str = "shop", user: str = "shop", password: str = PASSWORD, port: int = 6432):
+    return host.run(f'PGPASSWORD={password} PGCONNECT_TIMEOUT=8 psql -h 127.0.0.1 -p {port} -U {user} -Atc "{text}" {database}')
+
+
+def test_the_way_to_the_database_is_tls_1_3(host) -> None:
+    out = sql(host, "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    assert out.stdout.strip() == "TLSv1.3", out.stderr
+
+
+def test_the_read_only_pool_cannot_write(host) -> None:
+    assert sql(host, "INSERT INTO t VALUES (1)").rc == 0
+    assert sql(host, "SELECT current_user", "shop_ro").stdout.strip() == "shop_ro"
+    assert "permission denied" in sql(host, "INSERT INTO t VALUES (1)", "shop_ro").stderr
+
+
+def test_a_wrong_password_and_an_unknown_user_are_refused(host) -> None:
+    assert sql(host, "SELECT 1", password="wrong").rc != 0
+    assert sql(host, "SELECT 1", user="postgres").rc != 0
+
+
+def test_it_listens_on_loopback_only(host) -> None:
+    addresses = host.check_output("ss -Hltn 'sport = :6432'")
+    assert "127.0.0.1:6432" in addresses
+    assert len(addresses.splitlines()) == 1
+
+
+def test_a_certificate_of_another_name_is_refused(host) -> None:
+    """The same configuration, led to a name that the certificate does not have."""
+    host.check_output(
+        "mkdir -p /run/other && sed 's/^listen_port.*/listen_port = 6433/; s#^unix_socket_dir.*#unix_socket_dir =#' "
+        "/etc/pgbouncer/listen.ini >/run/other/listen.ini && "
+        "sed 's/postgres-cluster.internal/other.internal/; s/^query_wait_timeout.*/query_wait_timeout = 3/; "
+        "s#/etc/pgbouncer/listen.ini#/run/other/listen.ini#' /etc/pgbouncer/pgbouncer.ini "
+        ">/run/other/pgbouncer.ini && chown -R postgres /run/other && "
+        "systemd-run --quiet --collect --unit=other -p User=postgres /usr/sbin/pgbouncer /run/other/pgbouncer.ini"
+    )
+    time.sleep(1)
+    try:
+        assert sql(host, "SELECT 1", port=6433).rc != 0
+        assert "not present in server certificate" in host.check_output("journalctl -u other --no-pager")
+    finally:
+        host.run("systemctl stop other")
+
+
+def console(host, text: str) -> str:
+    return host.check_output(f"PGPASSWORD=molecule-admin psql -h 127.0.0.1 -p 6432 -U platform_admin -Atc '{text}' pgbouncer")
+
+
+def test_pause_holds_queries_and_resume_lets_them_go(host) -> None:
+    console(host, "PAUSE shop")
+    try:
+        host.check_output(
+            f"systemd-run --quiet --collect --unit=held --setenv=PGPASSWORD={PASSWORD} "
+            "psql -h 127.0.0.1 -p 6432 -U shop -Atc 'INSERT INTO t VALUES (99)' shop"
+        )
+        time.sleep(1.5)
+        assert host.run("systemctl is-active held").stdout.strip() == "active"
+    finally:
+        console(host, "RESUME shop")
+    for dummy in range(40):
+        if host.run("systemctl is-active held").stdout.strip() != "active":
+            break
+        time.sleep(0.25)
+    assert sql(host, "SELECT count(*) FROM t WHERE n = 99").stdout.strip() == "1"
+    sql(host, "DELETE FROM t WHERE n = 99")
+
+
+def test_the_collector_reads_the_console_without_a_password(host) -> None:
+    out = host.run("su postgres -s /bin/sh -c \"psql -h /run/postgresql -p 6432 -U pgbouncer -Atc 'SHOW POOLS' pgbouncer\"")
+    assert "shop_ro" in out.stdout or "pgbouncer" in out.stdout, out.stderr
+
+
+def test_a_pool_size_was_taken_over(host) -> None:
+    out = host.check_output("su postgres -s /bin/sh -c \"psql -h /run/postgresql -p 6432 -U pgbouncer -Atc 'SHOW DATABASES' pgbouncer\"")
+    row = next(line.split("|") for line in out.splitlines() if line.startswith("shop|"))
+    assert "12" in row
+
+
+def test_passwords_are_readable_by_the_pooler_only(host) -> None:
+    file = host.file("/etc/pgbouncer/userlist.txt")
+    assert (file.mode, file.user, file.group) == (0o640, "root", "postgres")
