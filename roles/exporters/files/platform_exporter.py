@@ -109,6 +109,8 @@ class AccessLog:
         self._unread = 0
         # Hosts come from the client: everything that is not ours is one label, or a scanner could fill the memory.
         self._hosts = frozenset(options["hosts"])
+        # Names below a wildcard are many, and are counted under the wildcard; the longest one decides, as at the gateway.
+        self._wildcards = sorted((domain for domain in self._hosts if domain.startswith("*.")), key=len, reverse=True)
 
     def start(self) -> None:
         threading.Thread(target=self._follow, daemon=True).start()
@@ -160,7 +162,7 @@ class AccessLog:
             with self._lock:
                 self._unread += 1
             return
-        host = host if host in self._hosts else "other"
+        host = host if host in self._hosts else next((domain for domain in self._wildcards if host.endswith(domain[1:])), "other")
         with self._lock:
             self._requests[host, status] = self._requests.get((host, status), 0) + 1
             row = self._durations.setdefault(host, [0.0] * (len(BUCKETS) + 2))

@@ -71,6 +71,17 @@ def test_access_log_counts_and_bounds_what_clients_can_make_it_remember(exporter
     assert "gateway_log_lines_unread_total 2" in text
 
 
+def test_names_below_a_wildcard_are_counted_under_it(exporter, tmp_path):
+    fields = {"host": "host", "status": "status", "seconds": "seconds"}
+    hosts = ["*.demo.test", "*.eu.demo.test", "a.demo.test"]
+    log = exporter.AccessLog({"path": str(tmp_path / "access.log"), "fields": fields, "hosts": hosts})
+    for host in ("a.demo.test", "b.demo.test", "c.b.demo.test", "x.eu.demo.test", "demo.test"):
+        log.count(json.dumps({"host": host, "status": 200, "seconds": 0.1}))
+    text = counted(exporter, log)
+    for host, number in (("a.demo.test", 1), ("*.demo.test", 2), ("*.eu.demo.test", 1), ("other", 1)):
+        assert f'gateway_http_requests_total{{vhost="{host}",status="200"}} {number}' in text
+
+
 def test_access_log_reads_what_comes_after_a_rename_too(exporter, log, tmp_path, monkeypatch):
     monkeypatch.setattr(exporter, "SECONDS", 0.5)
     path = tmp_path / "access.log"
