@@ -279,6 +279,7 @@ class Runner:
         problem = ""
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
         environment |= {"ANSIBLE_FORCE_COLOR": "0", **stage.environment}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Ansible and Molecule start hundreds of times
         # What prepares is waited for by the platform, and runs while there is none yet.
         steps_back = not stage.lane and stage.group != "prepare"
         with stage.log.open("wb") as log:

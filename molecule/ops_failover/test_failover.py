@@ -203,6 +203,35 @@ def test_host_killed(platform: Platform) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("repository", ["black hole", "refused"])
+def test_host_killed_while_the_repository_is_away(platform: Platform, repository: str) -> None:
+    """As if one rack held both. What the promotion itself takes is in the journal of the member that leads then."""
+    backup = platform.group("backup")[0]
+    promotions = []
+
+    def fault(leader: str) -> None:
+        platform.black_hole(backup) if repository == "black hole" else platform.run(backup, "systemctl stop pgbackrest")
+        platform.kill(leader)
+
+    def repair(leader: str) -> None:
+        platform.fill_hole(backup) if repository == "black hole" else platform.run(backup, "systemctl start pgbackrest")
+        promotions.append(promotion_seconds(platform, next(host for host in platform.group("postgresql") if host != leader)))
+        platform.start(leader)
+
+    measure(platform, f"host killed, repository: {repository}", 25, 40, fault, repair)
+    print(f"measured: promotions while the repository was away ({repository}): {', '.join(f'{seconds:.2f} s' for seconds in promotions)}")
+    assert max(promotions) <= 3
+
+
+def promotion_seconds(platform: Platform, host: str) -> float:
+    """Seconds from the last request for promotion to the end of recovery."""
+    lines = platform.output(host, "journalctl -u patroni -o short-unix --since=-3min | grep -E 'received promote request|archive recovery complete'")
+    asked, ended = (max(float(line.split()[0]) for line in lines.splitlines() if text in line) for text in ("promote request", "recovery complete"))
+    assert ended > asked, lines
+    return ended - asked
+
+
+@pytest.mark.soak
 def test_host_cut_off(platform: Platform) -> None:
     measure(platform, "network cut", 25, 45, platform.cut, platform.heal)
 
@@ -439,7 +468,7 @@ dynamic['postgresql']['parameters'].update(archive_mode='off', shared_buffers='3
 given.update(scope='dr', name='dr1', bootstrap={'dcs': dynamic, 'initdb': given['bootstrap']['initdb']})
 given['restapi'].update(listen=f'{address}:8009', connect_address=f'{address}:8009')
 server = given['postgresql']
-for name in ('before_stop', 'recovery_conf', 'pgbackrest', 'create_replica_methods'):
+for name in ('before_stop', 'pre_promote', 'recovery_conf', 'pgbackrest', 'create_replica_methods'):
     server.pop(name, None)
 server.update(listen=f'{address},127.0.0.1:5433', connect_address=f'{address}:5433', data_dir='/var/lib/postgresql/dr')
 server['pgpass'] += '-dr'

@@ -11,7 +11,7 @@ from harness.platform import wait
 
 testinfra_hosts = ["gateway"]
 
-RENEW = "/usr/local/lib/uptier/renew_certificates"
+RENEW = "python3 -B /usr/local/lib/uptier/acme/renew_certificates.py"
 
 
 def served(host, field="-serial", name="demo.test"):

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import zlib
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
+from ansible_collections.uptier.platform.plugins.plugin_utils.programs import COLLECTIONS, ProgramError, library
 
 MODULE = "uptier.platform.config_files"
 
@@ -25,8 +28,9 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         contents: dict[str, str] = {}
         files = []
-        for number, entry in enumerate(arguments.get("files") or []):
-            item = dict(entry)
+        named: set[str] = set()
+        for number, given in enumerate(self._installed(arguments)):
+            item = dict(given)
             where = item.get("dest", f"files[{number}]")
             source, content = item.pop("src", None), item.pop("content", None)
             extra = item.pop("vars", None) or {}
@@ -40,13 +44,43 @@ class ActionModule(ActionBase):
                 contents[where] = str(content)
             elif item.get("state", "file") == "file":
                 raise AnsibleActionFail(f"{where}: a file needs src (a template) or content.")
-            if where in {done.get("dest") for done in files}:
+            if where in named:
                 raise AnsibleActionFail(f"{where}: listed twice in files; list each path once.")
+            named.add(where)
             files.append(item)
         arguments["files"] = files
         packed = zlib.compress(json.dumps(contents).encode(), 6)
         arguments["payload"] = base64.b64encode(packed).decode()
         return self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
+
+    def _installed(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        """Give the files, a program with the modules that it imports; what lies among these and is none of them is purged."""
+        files: list[dict[str, Any]] = []
+        purge: set[str] = set()
+        for given in arguments.get("files") or []:
+            item = dict(given)
+            program = item.pop("program", None)
+            files.append(item)
+            if not program:
+                continue
+            where = item.get("dest", program)
+            if {"src", "content", "vars"} & item.keys():
+                raise AnsibleActionFail(f"{where}: program excludes src, content and vars; it is installed as it is.")
+            source = Path(self._find_needle("files", program))
+            try:
+                beside = library(source)
+            except ProgramError as error:
+                raise AnsibleActionFail(f"{where}: {error}") from error
+            folder = os.path.dirname(where)
+            if item.get("state", "file") == "file":
+                item["content"] = source.read_text(encoding="utf-8")
+                files += [{"dest": f"{folder}/{name}", "content": text} for name, text in beside.items()]
+            elif beside:
+                files.append({"dest": f"{folder}/{COLLECTIONS}", "state": item["state"]})
+            purge |= {f"{os.path.dirname(f'{folder}/{name}')}/*" for name in beside}
+        if purge:
+            arguments["purge"] = [*(arguments.get("purge") or []), *sorted(purge)]
+        return files
 
     def _render(self, source: str, where: str, variables: dict[str, Any], extra: dict[str, Any]) -> str:
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)

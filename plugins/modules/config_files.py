@@ -46,6 +46,14 @@ options:
       content:
         description: Content as given. Excludes O(files[].src).
         type: str
+      program:
+        description:
+          - Python program of a role, looked up in its C(files). Excludes O(files[].src) and O(files[].content).
+          - Installed as it is, with the modules of this collection's C(module_utils) that it imports, and those that these import,
+            in a directory C(ansible_collections) beside it. What that directory holds besides is removed, so a program with such
+            imports has a directory to itself.
+          - Filled in by the action plugin.
+        type: str
       vars:
         description: Additional variables for this template only.
         type: dict
@@ -182,6 +190,7 @@ FILE_OPTIONS = {
     "dest": {"type": "path", "required": True},
     "src": {"type": "str"},
     "content": {"type": "str"},
+    "program": {"type": "str"},
     "vars": {"type": "dict"},
     "state": {"type": "str", "choices": ["file", "directory", "link", "absent"], "default": "file"},
     "target": {"type": "str"},

@@ -106,7 +106,7 @@ def _example(key: str) -> str:
 def _mistyped(key: str, kind: str, value: Any) -> tuple[str, str]:
     if key == "version" and isinstance(value, float):
         seen = f"is the number {value}: YAML reads 1.10 as 1.1"
-        return seen, f'Quote it, with all its digits: version: "{value}".'
+        return seen, f'Quote it as it was meant: version: "{value}" or "{value}0".'
     if kind == "str":
         return f"is {shown(value)}, which is not text", f'Quote it: {key}: "...".'
     fix = {
@@ -344,12 +344,14 @@ def release_problems(given: Any, archives: Mapping[str, Sequence[str] | str | No
     where there is no such file; an archive that is not in it is not needed, since all hosts have that version.
     """
     found = []
-    for number, application in enumerate(model.completed(given)):
-        where = f"{variable}[{number}] {application['name']}"
-        release = application["release"]
-        if application["services"] and not application["version"]:
+    for number, entry in enumerate(given if isinstance(given, (list, tuple)) else ()):
+        if not isinstance(entry, Mapping):
+            continue
+        application = model.completed([entry])[0]
+        where, release = f"{variable}[{number}] {application['name']}", application["release"]
+        if application["services"] and entry.get("version") in (None, ""):
             found.append(Problem(f"{where}: version", "is missing", 'Name the version of the release, for example version: "1.4.0".'))
-        if application["services"] and not release:
+        if application["services"] and entry.get("release") in (None, ""):
             fix = f"Name its archive on the controller, for example release: build/{application['name']}-1.4.0.tar.gz."
             found.append(Problem(f"{where}: release", "is missing, and the application has services", fix))
         if not release or release not in archives:

@@ -221,21 +221,37 @@ def check_addresses(context: Context) -> list[Problem]:
 
 
 def check_memory(context: Context) -> list[Problem]:
-    problems = []
+    problems: list[Problem] = []
+    unread: dict[tuple[str, str], list[str]] = {}
     for host in context.hosts("all"):
         shares = {}
         for component, group in SHARES.items():
             if host in context.hosts(group):
                 key = f"{component}_memory_share"
-                share = context.hostvars[host].get(key, context.profile.get(key))
-                if isinstance(share, (int, float)):
-                    shares[key] = float(share)
+                value = context.hostvars[host].get(key, context.profile.get(key))
+                share = fraction(value)
+                if share is not None:
+                    shares[key] = share
+                elif value is not None:
+                    unread.setdefault((key, repr(value)), []).append(host)
         total = sum(shares.values())
         if total > 1.0001:
             parts = listed(f"{key} {share:.2f}" for key, share in shares.items())
             fix = "Lower some of them in host_vars or group_vars, or move a component to another host."
             problems.append(Problem(f"host {host}", f"allocates {total:.0%} of its memory ({parts})", fix))
+    for (key, value), hosts in unread.items():
+        seen = f"is {value} on {listed(hosts)}, which is not a fraction of the memory"
+        problems.append(Problem(f"variable {key}", seen, "Write a number from 0 to 1, for example 0.25."))
     return problems
+
+
+def fraction(value: Any) -> float | None:
+    """Return a share of the memory, also where it is written as a text; None for what is none."""
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        return None
+    return share if 0 <= share <= 1 and not isinstance(value, bool) else None
 
 
 def number(context: Context, host: str, name: str, default: int) -> int:

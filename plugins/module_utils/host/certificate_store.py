@@ -3,8 +3,8 @@
 """Certificates of public names on a gateway: <directory>/<site>/{fullchain,privkey}.pem.
 
 <site> is a link to one of the site's pairs in <directory>/.pairs/, so that a certificate and its key always change
-together, and the pair before can be put back. The role acme also installs this file on the host, where the renewal
-uses it by itself: standard library only, no imports from the collection.
+together, and the pair before can be put back. The role acme also installs this file on the host, for its
+renewals.
 """
 
 from __future__ import annotations

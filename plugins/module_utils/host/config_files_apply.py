@@ -93,9 +93,12 @@ def owner_ids(item: Wanted) -> tuple[int, int]:
 
 
 def stale(patterns: Iterable[str], named: Iterable[str]) -> list[Wanted]:
-    """Return what the patterns match and the bundle does not name, nor anything inside it."""
+    """Return what the patterns match and the bundle does not name, nor anything inside it.
+
+    Byte-code is left alone: Python writes it beside a program that somebody runs by hand, and no run is to undo or report that.
+    """
     wanted = set(named)
-    found = {path for pattern in patterns for path in glob.glob(pattern)} - wanted
+    found = {path for pattern in patterns for path in glob.glob(pattern) if os.path.basename(path) != "__pycache__"} - wanted
     return [Wanted(path=path, state="absent") for path in sorted(found) if not any(name.startswith(f"{path}/") for name in wanted)]
 
 

@@ -13,14 +13,10 @@ import ssl
 import struct
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.scram import IMPOSTOR, Client, ScramError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.scram import Client, NoScramError, ScramError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import Session, SessionError, SqlError
 
 TLS_REQUEST = struct.pack("!ii", 8, 80877103)
-MECHANISM = "SCRAM-SHA-256"
-# What the server asks for, in its own numbers.
-ACCEPTED, CLEAR, MD5, SASL, SASL_GOES_ON, SASL_ENDS = 0, 3, 5, 10, 11, 12
-ASKED = {CLEAR: "a password in clear text", MD5: "an MD5 hash of the password"}
 WRONG_PASSWORD, REFUSED = "28P01", "28000"
 NAME = "uptier objects"
 
@@ -86,11 +82,10 @@ class RemoteSession(Session):
         self._server = server
         self.login_seconds = server.connect_timeout
         self._login = Client(server.password)
-        self._accepted = False
         try:
             super().__init__(database, server.host, server.port, server.user, name)
         except SqlError as error:
-            if self._accepted:
+            if self._login.accepted:
                 raise AfterLoginError(error) from error
             if error.code == WRONG_PASSWORD:
                 text = f"{server.label} does not accept the password of {server.user} ({error.message}). Correct the user or the password."
@@ -162,24 +157,13 @@ class RemoteSession(Session):
         return context
 
     def _authenticate(self, kind: int, more: bytes) -> None:
-        if kind == ACCEPTED:
-            if self._login.open:
-                raise ScramError(IMPOSTOR)
-            self._accepted = True
-        elif kind == SASL and MECHANISM in more.decode("ascii", "replace").split("\0"):
-            first = self._login.first()
-            self._tell(MECHANISM.encode() + b"\0" + struct.pack("!i", len(first)) + first)
-        elif kind == SASL_GOES_ON:
-            self._tell(self._login.final(more))
-        elif kind == SASL_ENDS:
-            self._login.check(more)
-        else:
-            text = f"{self._where} asks {self._server.user} for {ASKED.get(kind, f'a login of kind {kind}')}, not for SCRAM."
+        try:
+            answer = self._login.answer(kind, more)
+        except NoScramError as asked:
+            text = f"{self._where} asks {self._server.user} for {asked}, not for SCRAM."
             advice = "Have the provider store the password with password_encryption = scram-sha-256."
-            raise SessionError("no_scram", f"{text} {advice}")
-
-    def _tell(self, body: bytes) -> None:
-        self._socket.sendall(b"p" + struct.pack("!i", len(body) + 4) + body)
+            raise SessionError("no_scram", f"{text} {advice}") from None
+        self._prove(answer)
 
     def close(self) -> None:
         self._socket.close()

@@ -11,6 +11,7 @@ import hmac
 import os
 import re
 import stringprep
+import struct
 import unicodedata
 
 ITERATIONS = 4096
@@ -59,6 +60,10 @@ def matches(password: str, stored: str | None) -> bool:
     return hmac.compare_digest(expected, stored or "")
 
 
+MECHANISM = "SCRAM-SHA-256"
+# What a server asks for, in PostgreSQL's own numbers.
+ACCEPTED, CLEAR, MD5, SASL, SASL_GOES_ON, SASL_ENDS = 0, 3, 5, 10, 11, 12
+ASKED = {CLEAR: "a password in clear text", MD5: "an MD5 hash of the password"}
 IMPOSTOR = "the server accepted the password without knowing it; it is not the server that it claims to be"
 
 
@@ -66,8 +71,13 @@ class ScramError(Exception):
     """The server does not follow the protocol, or does not know the password itself; the message says which."""
 
 
+class NoScramError(Exception):
+    """The server asks for another kind of login; the message says which. No password was sent."""
+
+
 class Client:
-    """One login. `first` and `final` are what the client sends, `check` looks at the server's last word."""
+    """One login. `first` and `final` are what the client sends, `check` looks at the server's last word; `answer` does it all in
+    PostgreSQL's messages."""
 
     def __init__(self, password: str, user: str = "", nonce: str = "") -> None:
         self._password = password
@@ -76,6 +86,24 @@ class Client:
         self._bare = f"n={user},r={self._nonce}"
         self._proof_of_server = b""
         self.checked = False
+        self.accepted = False
+
+    def answer(self, kind: int, more: bytes) -> bytes:
+        """Return what to send to a request for authentication, in its number and body; empty where nothing is to be said."""
+        if kind == ACCEPTED:
+            if self.open:
+                raise ScramError(IMPOSTOR)
+            self.accepted = True
+        elif kind == SASL and MECHANISM in more.decode("ascii", "replace").split("\0"):
+            first = self.first()
+            return MECHANISM.encode() + b"\0" + struct.pack("!i", len(first)) + first
+        elif kind == SASL_GOES_ON:
+            return self.final(more)
+        elif kind == SASL_ENDS:
+            self.check(more)
+        else:
+            raise NoScramError(ASKED.get(kind, f"a login of kind {kind}"))
+        return b""
 
     @property
     def open(self) -> bool:

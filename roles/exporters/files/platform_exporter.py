@@ -5,18 +5,14 @@ platform_exporter.py serve CONFIG      answer /metrics over TLS 1.3 to clients w
 platform_exporter.py textfile CONFIG   write one file for node_exporter's textfile collector
 
 CONFIG is JSON: {"collectors": [{"kind": ..., ...}], and for serve "port" and "tls": {"ca", "cert", "key"},
-for textfile "output"}. serve can also pass one path on to an exporter on loopback: "forward": {"path", "to", "targets"}. The standard library is all it needs.
+for textfile "output"}. serve can also pass one path on to an exporter on loopback: "forward": {"path", "to", "targets"}. The standard
+library is all it needs from the host.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import os
-import secrets
-import socket
 import ssl
 import struct
 import subprocess
@@ -26,11 +22,14 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.console import Console
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 
 SECONDS = 5.0
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -110,6 +109,8 @@ class AccessLog:
         self._unread = 0
         # Hosts come from the client: everything that is not ours is one label, or a scanner could fill the memory.
         self._hosts = frozenset(options["hosts"])
+        # Names below a wildcard are many, and are counted under the wildcard; the longest one decides, as at the gateway.
+        self._wildcards = sorted((domain for domain in self._hosts if domain.startswith("*.")), key=len, reverse=True)
 
     def start(self) -> None:
         threading.Thread(target=self._follow, daemon=True).start()
@@ -161,7 +162,7 @@ class AccessLog:
             with self._lock:
                 self._unread += 1
             return
-        host = host if host in self._hosts else "other"
+        host = host if host in self._hosts else next((domain for domain in self._wildcards if host.endswith(domain[1:])), "other")
         with self._lock:
             self._requests[host, status] = self._requests.get((host, status), 0) + 1
             row = self._durations.setdefault(host, [0.0] * (len(BUCKETS) + 2))
@@ -213,128 +214,6 @@ class Address:
 # --- PgBouncer -----------------------------------------------------------------------------------------------------
 
 
-class Refused(Exception):
-    """The server said no; the text is its own."""
-
-
-class Scram:
-    """Client side of SCRAM-SHA-256 (RFC 5802, RFC 7677)."""
-
-    def __init__(self, password: str, nonce: str | None = None) -> None:
-        self._password = password.encode()
-        self._nonce = nonce or base64.b64encode(secrets.token_bytes(18)).decode()
-        self._bare = f"n=,r={self._nonce}"
-        self._signature = b""
-
-    def first(self) -> bytes:
-        return f"n,,{self._bare}".encode()
-
-    def final(self, challenge: str) -> bytes:
-        values = dict(part.split("=", 1) for part in challenge.split(","))
-        if not values["r"].startswith(self._nonce):
-            raise Refused("the server answered with a nonce that is not ours")
-        salted = hashlib.pbkdf2_hmac("sha256", self._password, base64.b64decode(values["s"]), int(values["i"]))
-        client = hmac.digest(salted, b"Client Key", "sha256")
-        bare = f"c=biws,r={values['r']}"
-        message = f"{self._bare},{challenge},{bare}".encode()
-        signature = hmac.digest(hashlib.sha256(client).digest(), message, "sha256")
-        proof = bytes(left ^ right for left, right in zip(client, signature, strict=True))
-        self._signature = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), message, "sha256")
-        return f"{bare},p={base64.b64encode(proof).decode()}".encode()
-
-    def check(self, answer: str) -> None:
-        if not hmac.compare_digest(base64.b64decode(answer.removeprefix("v=")), self._signature):
-            raise Refused("the server does not know the password either; this is not our server")
-
-
-class Session:
-    """As much of PostgreSQL's protocol as PgBouncer's console needs: log in, simple query, rows as text."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        if options.get("socket"):
-            self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.settimeout(SECONDS)
-            self._socket.connect(options["socket"])
-        else:
-            self._socket = socket.create_connection((options["host"], options["port"]), SECONDS)
-        self._stream = self._socket.makefile("rb")
-        self._password = Path(options["password_file"]).read_text(encoding="utf-8").strip() if options.get("password_file") else ""
-        pairs = {"user": options["user"], "database": "pgbouncer", "application_name": "platform_exporter"}
-        body = b"".join(f"{key}\0{value}\0".encode() for key, value in pairs.items()) + b"\0"
-        self._socket.sendall(struct.pack("!ii", len(body) + 8, 196608) + body)
-        self._log_in()
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_cause: object) -> None:
-        try:
-            self._send(b"X", b"")
-        finally:
-            self._stream.close()
-            self._socket.close()
-
-    def _send(self, kind: bytes, body: bytes) -> None:
-        self._socket.sendall(kind + struct.pack("!i", len(body) + 4) + body)
-
-    def _messages(self) -> Iterator[tuple[bytes, bytes]]:
-        while True:
-            head = self._stream.read(5)
-            if len(head) < 5:
-                raise Refused("the connection was closed")
-            body = self._stream.read(struct.unpack("!i", head[1:])[0] - 4)
-            if head[:1] == b"E":
-                fields = {part[:1]: part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
-                raise Refused(fields.get(b"M", "an error without a message"))
-            yield head[:1], body
-            if head[:1] == b"Z":
-                return
-
-    def _log_in(self) -> None:
-        scram = Scram(self._password)
-        for kind, body in self._messages():
-            if kind != b"R":
-                continue
-            step = struct.unpack("!i", body[:4])[0]
-            if step == 10:
-                first = scram.first()
-                self._send(b"p", b"SCRAM-SHA-256\0" + struct.pack("!i", len(first)) + first)
-            elif step == 11:
-                self._send(b"p", scram.final(body[4:].decode()))
-            elif step == 12:
-                scram.check(body[4:].decode())
-            elif step != 0:
-                raise Refused(f"the server asks for authentication method {step}; only SCRAM-SHA-256 is supported")
-
-    def query(self, text: str) -> list[dict[str, str]]:
-        self._send(b"Q", text.encode() + b"\0")
-        names: list[str] = []
-        rows = []
-        for kind, body in self._messages():
-            if kind == b"T":
-                names = list(self._columns(body))
-            elif kind == b"D":
-                rows.append(dict(zip(names, self._values(body), strict=True)))
-        return rows
-
-    @staticmethod
-    def _columns(body: bytes) -> Iterator[str]:
-        at = 2
-        for dummy in range(struct.unpack("!h", body[:2])[0]):
-            end = body.index(b"\0", at)
-            yield body[at:end].decode()
-            at = end + 19
-
-    @staticmethod
-    def _values(body: bytes) -> Iterator[str]:
-        at = 2
-        for dummy in range(struct.unpack("!h", body[:2])[0]):
-            length = struct.unpack("!i", body[at : at + 4])[0]
-            at += 4
-            yield "" if length < 0 else body[at : at + length].decode(errors="replace")
-            at += max(length, 0)
-
-
 POOLS = {
     "cl_active": ("client_active_connections", "Clients that hold a server connection."),
     "cl_waiting": ("client_waiting_connections", "Clients that wait for a server connection."),
@@ -371,11 +250,17 @@ class PgBouncer:
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
 
+    def _console(self) -> Console:
+        given = self._options
+        password = Path(given["password_file"]).read_text(encoding="utf-8").strip() if given.get("password_file") else ""
+        address = given.get("socket") or (given["host"], given["port"])
+        return Console(address, given["user"], password, SECONDS, "platform_exporter")
+
     def collect(self, metrics: Metrics) -> None:
         try:
-            with Session(self._options) as session:
-                tables = {name: session.query(f"SHOW {name}") for name in ("POOLS", "STATS", "DATABASES", "LISTS", "CONFIG")}
-        except (OSError, Refused, ValueError, struct.error) as error:
+            with self._console() as session:
+                tables = {name: session.show(name) for name in ("POOLS", "STATS", "DATABASES", "LISTS", "CONFIG")}
+        except (OSError, PostgresqlError, ValueError, struct.error) as error:
             print(f"pgbouncer: {error}", file=sys.stderr)
             metrics.add("pgbouncer_up", "gauge", "Whether the console answered.", 0)
             return
@@ -493,6 +378,24 @@ class PgBackRest:
                 metrics.add("pgbackrest_backup_last_error", "gauge", "Whether it holds pages with a wrong checksum.", broken, kinds)
 
 
+class RestoredWal:
+    """Whether the repository gives this standby the WAL that it asks for, by the memory of its restore_command."""
+
+    RECENT = 60.0  # a standby that lacks WAL asks more often
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._path = Path(options["path"])
+
+    def collect(self, metrics: Metrics) -> None:
+        now, seen = time.time(), {}
+        if self._path.exists():
+            seen = {name: float(value) for name, value in (line.split() for line in self._path.read_text(encoding="utf-8").splitlines())}
+        asks = now - seen.get("last_failure", 0) < self.RECENT
+        since = seen.get("failing_since", now) if asks else now
+        text = "How long a standby has asked the backup repository for WAL in vain; 0 while it does not ask, or gets it."
+        metrics.add("postgresql_archive_failing_seconds", "gauge", text, max(0.0, now - since))
+
+
 # --- entry points --------------------------------------------------------------------------------------------------
 
 KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -503,6 +406,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "certificates": Certificates,
     "host": Host,
     "pgbackrest": PgBackRest,
+    "restored_wal": RestoredWal,
 }
 
 

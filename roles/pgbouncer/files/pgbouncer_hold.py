@@ -156,7 +156,9 @@ def hold(request: dict[str, Any]) -> int:
     seconds = time.monotonic() - started
     if not leader:
         note = f"no other member led within {request['limit']} s"
-    report(state="switched" if leader else "timed_out", leader=leader, paused_seconds=seconds, message="; ".join(filter(None, [note, problem])))
+    report(
+        state="switched" if leader else "timed_out", leader=leader, paused_seconds=seconds, message="; ".join(filter(None, [note, problem]))
+    )
     return int(bool(problem))
 
 

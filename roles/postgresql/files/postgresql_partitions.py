@@ -8,7 +8,7 @@ CONFIG is JSON: {"server": {"directory", "port", "user", "lock_timeout", ...}, "
 "owners": who owns which database, "passwords": those of the owners}; the owner of a database looks after its partitions.
 
 The member that leads acts; a member that follows only looks, so that the metrics of all say the same. Ends with 1 when something could
-not be done. The role installs the planner beside this file.
+not be done.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import Remote
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema import PartitionSpec, parse_now
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema_apply import Outcome, Settings, State, bring_about, leads
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import Session, SessionError, SqlError
@@ -99,9 +100,6 @@ def settings_of(config: dict[str, Any]) -> Settings:
     """Return how the server is reached: through its socket, or over the network as the owner of each database."""
     settings, remote = Settings(**config["server"]), config.get("remote")
     if remote and config["partitions"]:
-        # Only where it is needed: beside a server of our own, this module is not installed.
-        from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import Remote
-
         authority = Path(remote["ca"]).read_text(encoding="utf-8")
 
         def connect(database: str, name: str) -> Session:

@@ -190,6 +190,7 @@ class Report:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        self._possible = path is not None and path.parent.is_dir()
         self._written = 0.0
         self.login_seconds = 0.0
         self.unanswered_seconds = 0.0
@@ -198,6 +199,9 @@ class Report:
     def write(self, now: bool = False) -> None:
         if self._path is None or not self._path.parent.is_dir() or (not now and time.monotonic() - self._written < WRITE_SECONDS):
             return
+        if not self._possible:
+            # Its unit lets a process write where there was a directory when it began.
+            raise SystemExit(f"{self._path.parent} is there now: restarting, to report in it")
         self._written = time.monotonic()
         lines = []
         for name, kind, text, value in (

@@ -55,6 +55,9 @@ VALUES: dict[str, Any] = {
     "platform_domain": "demo.test",
     "platform_memory_mb": 16384,
     "platform_cpus": 4,
+    # Another shape than the tier's.
+    "redis_masters": 1,
+    "redis_replicas_per_master": 0,
     "platform_virtual_address": "10.0.0.100/24",
     "ansible_facts": {"distribution_major_version": "13", "memtotal_mb": 16384, "processor_vcpus": 4},
     "platform_applications": [
@@ -169,3 +172,10 @@ def test_a_moved_port_is_moved_everywhere(rendered: tuple[dict[str, str], dict[s
         else:
             assert (kept, now) == (0, expected), f"{where}: {kept} times {old}, {now} times {new}, expected {expected}"
     assert followed > 0, "it is rendered nowhere"
+
+
+def test_metrics_are_asked_of_the_processes_that_there_are(rendered: tuple[dict[str, str], dict[str, str]]) -> None:
+    """Redis may have another shape than the tier's."""
+    before, dummy = rendered
+    asked, there = (json.loads(before[where]) for where in ("prometheus: prometheus_redis_nodes", "redis: redis_cluster_nodes"))
+    assert [(node["name"], node["port"]) for node in asked] == [(node["name"], node["port"]) for node in there] == [("app1", 6379)]

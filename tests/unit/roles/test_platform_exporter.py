@@ -71,6 +71,17 @@ def test_access_log_counts_and_bounds_what_clients_can_make_it_remember(exporter
     assert "gateway_log_lines_unread_total 2" in text
 
 
+def test_names_below_a_wildcard_are_counted_under_it(exporter, tmp_path):
+    fields = {"host": "host", "status": "status", "seconds": "seconds"}
+    hosts = ["*.demo.test", "*.eu.demo.test", "a.demo.test"]
+    log = exporter.AccessLog({"path": str(tmp_path / "access.log"), "fields": fields, "hosts": hosts})
+    for host in ("a.demo.test", "b.demo.test", "c.b.demo.test", "x.eu.demo.test", "demo.test"):
+        log.count(json.dumps({"host": host, "status": 200, "seconds": 0.1}))
+    text = counted(exporter, log)
+    for host, number in (("a.demo.test", 1), ("*.demo.test", 2), ("*.eu.demo.test", 1), ("other", 1)):
+        assert f'gateway_http_requests_total{{vhost="{host}",status="200"}} {number}' in text
+
+
 def test_access_log_reads_what_comes_after_a_rename_too(exporter, log, tmp_path, monkeypatch):
     monkeypatch.setattr(exporter, "SECONDS", 0.5)
     path = tmp_path / "access.log"
@@ -89,20 +100,11 @@ def test_access_log_reads_what_comes_after_a_rename_too(exporter, log, tmp_path,
         time.sleep(0.1)
 
 
-def test_scram_is_that_of_the_rfc(exporter):
-    """The example of RFC 7677, with the user name that PostgreSQL leaves out of it."""
-    scram = exporter.Scram("pencil", "rOprNGfwEbeRWgbNEkqO")
-    scram._bare = "n=user,r=rOprNGfwEbeRWgbNEkqO"
-    final = scram.final("r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096")
-    assert final.endswith(b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
-    scram.check("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
-    with pytest.raises(exporter.Refused, match="not our server"):
-        scram.check("v=AAAATRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
-
-
-def test_scram_refuses_a_foreign_nonce(exporter):
-    with pytest.raises(exporter.Refused, match="nonce"):
-        exporter.Scram("x", "abc").final("r=xyz,s=AAAA,i=1")
+def test_a_console_that_is_not_there_is_down(exporter, capsys):
+    metrics = exporter.Metrics()
+    exporter.PgBouncer({"socket": "/nowhere/.s.PGSQL.6432", "user": "pgbouncer"}).collect(metrics)
+    assert "pgbouncer_up 0" in metrics.text()
+    assert "No PgBouncer answers at /nowhere/.s.PGSQL.6432: No such file or directory." in capsys.readouterr().err
 
 
 def test_pgbackrest_any_is_the_newest_of_all_kinds(exporter):
@@ -133,6 +135,24 @@ def test_pgbackrest_without_a_backup_says_so(exporter):
     exporter.PgBackRest.render(metrics, [{"name": "main", "status": {"code": 2}}])
     assert 'pgbackrest_backups{stanza="main"} 0' in metrics.text()
     assert "last_timestamp" not in metrics.text()
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        (None, 0),
+        ("last_answer 9990\nfailures 0\nlast_failure 9980\n", 0),
+        ("failing_since 9400\nlast_failure 9985.5\nfailures 20\npromotion 5000\nwaited 0.2\n", 600),
+        ("failing_since 9400\nlast_failure 9930\nfailures 20\n", 0),  # it has not asked since: it streams
+    ],
+)
+def test_a_repository_that_fails_a_standby_counts_the_seconds(exporter, tmp_path, monkeypatch, memory, expected):
+    monkeypatch.setattr(exporter.time, "time", lambda: 10000.0)
+    if memory is not None:
+        (tmp_path / "memory").write_text(memory, encoding="utf-8")
+    metrics = exporter.Metrics()
+    exporter.RestoredWal({"path": str(tmp_path / "memory")}).collect(metrics)
+    assert f"postgresql_archive_failing_seconds {expected}\n" in metrics.text()
 
 
 def test_a_broken_collector_leaves_the_others_alone(exporter):

@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -68,6 +72,47 @@ def test_settings_begin_with_a_summary(tmp_path: Path) -> None:
     assert "max_connections = '200'" in asked
     assert "shared_buffers = '2867MB'" in asked
     assert not [line for line in asked if line.startswith("ssl")]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Patroni's settings for PostgreSQL where the repository is on another host."""
+    output = tmp_path_factory.mktemp("rendered")
+    done = render(output, postgresql_archive_remote=True, only="patroni.yml.j2")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return yaml.safe_load((output / "patroni.yml").read_text(encoding="utf-8"))["postgresql"]
+
+
+def test_patroni_announces_a_promotion_to_the_program_that_fetches_wal(
+    settings: dict[str, Any], load_program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell, option, announce = shlex.split(settings["pre_promote"])
+    assert [shell, option] == ["/bin/sh", "-c"]
+    command = settings["recovery_conf"]["restore_command"].replace("%f", "00000002.history").replace("%p", "pg_wal/RECOVERYHISTORY")
+    python, isolated, bare, installed, *words = shlex.split(command)
+    assert [python, isolated, bare] == ["/usr/bin/python3", "-I", "-S"]
+    assert installed == "/usr/local/lib/uptier/postgresql-restore-wal.py"
+    program = load_program("roles/postgresql/files/restore_wal.py")
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(program, "fetch", lambda given, *others: not seen.append(given))
+    monkeypatch.setattr(program.Memory, "save", lambda memory: None)
+    assert program.main(words) == 0
+    assert seen[0]["promotion"] in announce.split()
+    assert {"name": "00000002.history", "target": "pg_wal/RECOVERYHISTORY"}.items() <= seen[0].items()
+    assert (seen[0]["stanza"], seen[0]["data"]) == ("main", "/var/lib/postgresql/15/main")
+    # The exporter's default is that file.
+    exporters = yaml.safe_load((ROOT / "roles/exporters/defaults/main.yml").read_text(encoding="utf-8"))
+    assert seen[0]["memory"] == exporters["exporters_restore_memory"]
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_the_announcement_never_forbids_the_promotion(settings: dict[str, Any], tmp_path: Path, writable: bool) -> None:
+    file = tmp_path / "here" / "promotion" if writable else Path("/proc/uptier/promotion")
+    if writable:
+        file.parent.mkdir()
+    words = shlex.split(settings["pre_promote"].replace("/run/postgresql/uptier-promotion", str(file)))
+    assert subprocess.run(words, check=False, capture_output=True).returncode == 0
+    assert file.exists() == writable
 
 
 def test_pools_that_do_not_fit_are_refused_with_the_numbers(tmp_path: Path) -> None:

@@ -1,26 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The program of the timer for partitions, put in place as the role does it; the server is a stand-in."""
+"""The program of the timer for partitions; the server is a stand-in."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema import PartitionSpec
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema_apply import Outcome, State
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError
 
-ROOT = Path(__file__).resolve().parents[3]
-ROLE = ROOT / "roles" / "postgresql"
-PACKAGE = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))["__postgresql_package"]
 UNTIL = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 STATE = State(PartitionSpec("shop", 'tab"le', interval="month", premake=2), 2, UNTIL, 4, 5)
 
@@ -55,17 +49,6 @@ def run(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return code, {name: float(value) for name, value in re.findall(r"^(pg_\S+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)}, checks
 
     return call
-
-
-def test_it_finds_all_it_needs_beside_it(tmp_path: Path) -> None:
-    files = (ROLE / "vars" / "main.yml").read_text(encoding="utf-8")
-    for name in re.findall(r"__postgresql_partitions }}/(\w+\.py)", files):
-        folder = ROLE / "files" if name == "postgresql_partitions.py" else ROOT / "plugins" / "module_utils" / "postgresql"
-        (tmp_path / name).write_text((folder / name).read_text(encoding="utf-8").replace(PACKAGE, ""), encoding="utf-8")
-    command = [sys.executable, "-B", str(tmp_path / "postgresql_partitions.py"), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={}, cwd="/", timeout=30)
-    assert done.returncode == 0, done.stderr
-    assert "--now DATE" in done.stdout
 
 
 def test_metrics_of_a_run(run: Any) -> None:

@@ -86,9 +86,15 @@ def test_nobody_answers(program: Any, files: tuple[str, str]) -> None:
 
 def test_there_is_nowhere_to_report(program: Any, tmp_path: Path) -> None:
     """Before node_exporter is there."""
-    program.Report(tmp_path / "away" / "watch.prom").write(now=True)
+    report = program.Report(tmp_path / "away" / "watch.prom")
+    report.write(now=True)
     program.Report(None).write(now=True)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "away").mkdir()
+    with pytest.raises(SystemExit, match="restarting, to report in it"):
+        report.write(now=True)
+    program.Report(tmp_path / "away" / "watch.prom").write(now=True)
+    assert "pg_login_unanswered_seconds 0\n" in (tmp_path / "away" / "watch.prom").read_text(encoding="ascii")
 
 
 def test_a_name_with_a_bracket_is_no_trap(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,9 @@ def applied() -> dict[str, dict[str, set[int]]]:
 @pytest.mark.parametrize("role", [role for role in ROLES if role not in OF_TIERS])
 def test_role_is_applied_on_both_releases(role: str) -> None:
     scenarios = applied().get(role, {})
-    assert set().union(*scenarios.values()) == RELEASES, f"{role} is applied in {dict(scenarios)}; add it to a converge.yml below molecule/role_*"
+    assert set().union(*scenarios.values()) == RELEASES, (
+        f"{role} is applied in {dict(scenarios)}; add it to a converge.yml below molecule/role_*"
+    )
 
 
 def test_the_readme_says_where() -> None:

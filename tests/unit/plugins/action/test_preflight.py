@@ -33,3 +33,11 @@ def test_no_provider_stays_none(validate: Any) -> None:
 def test_a_provider_gets_what_is_left_out(validate: Any) -> None:
     values, dummy = validate(**{NAME: {"host": "db.example.com", "admin_user": "admin"}})
     assert (values[NAME]["host"], values[NAME]["replica_host"]) == ("db.example.com", None)
+
+
+def test_applications_are_handed_on_as_they_were_written(validate: Any) -> None:
+    """Their own checks say where in the list something is wrong; the specification would say it without a place, and a second time."""
+    given = [{"name": "shop", "services": [{"name": "web", "instances": "max"}]}, "blog"]
+    values, invalid = validate(platform_applications=given)
+    assert values["platform_applications"] == given
+    assert invalid == []

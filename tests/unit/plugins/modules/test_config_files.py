@@ -366,6 +366,12 @@ def test_stale_spares_directories_that_hold_named_files(tmp_path) -> None:
     assert [item.path for item in stale([f"{tmp_path}/*"], [f"{tmp_path}/a/x"])] == [f"{tmp_path}/b"]
 
 
+def test_byte_code_is_not_stale(tmp_path) -> None:
+    for name in ("__pycache__", "old"):
+        (tmp_path / name).mkdir()
+    assert [item.path for item in stale([f"{tmp_path}/*"], [])] == [f"{tmp_path}/old"]
+
+
 def test_numbers_stand_for_owners_without_a_name() -> None:
     assert config_files_apply.owner_ids(Wanted("/x", owner="4242424", group=None)) == (4242424, -1)
     with pytest.raises(BundleError, match="no group 'nope'"):

@@ -135,7 +135,7 @@ def test_a_name_of_a_service_that_is_no_unit(name: str, better: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 1.10}, ': version is the number 1.1: YAML reads 1.10 as 1.1. Quote it, with all its digits: version: "1.1".'),
+        ({"version": 1.10}, ': version is the number 1.1: YAML reads 1.10 as 1.1. Quote it as it was meant: version: "1.1" or "1.10".'),
         ({"version": "v 1"}, ": version is 'v 1', and a directory gets this name. Use letters, digits, dot, _ and -, a letter or a digit first."),
         ({"databse": True}, f": databse is set, and nothing reads it. Did you mean database? Known there: {', '.join(model.APPLICATION)}."),
         ({"database": "maybe"}, ": database is 'maybe', which is not true or false. Write database: true or database: false."),
@@ -279,6 +279,9 @@ def test_a_release_that_is_not_named() -> None:
         "release: build/shop-1.4.0.tar.gz.",
     ]
     assert of_release([{"name": "rows", "database": True}], {}) == []
+    assert of_release(["x", {"name": "shop", "services": [WEB], "version": 1.5, "release": [1]}], {}) == [], (
+        "what is there is judged elsewhere"
+    )
 
 
 def test_a_release_that_is_not_there() -> None:

@@ -197,6 +197,23 @@ def test_memory_over_100_percent():
     )
 
 
+def test_a_share_that_is_a_text_counts():
+    found = context()
+    found.hostvars["app1"]["redis_memory_share"] = "0.7"
+    assert "host app1 allocates 110% of its memory (redis_memory_share 0.70, app_memory_share 0.40)." in text(found)
+
+
+@pytest.mark.parametrize("value", ["a lot", "30%", 30, -0.1, True, [0.3]])
+def test_a_share_that_is_none(value):
+    found = context()
+    for host in GROUPS["redis"]:
+        found.hostvars[host]["redis_memory_share"] = value
+    assert text(found) == one(
+        f"variable redis_memory_share is {value!r} on app1, app2, app3, which is not a fraction of the memory",
+        "Write a number from 0 to 1, for example 0.25.",
+    )
+
+
 def test_shares_of_every_tier_fit_one_host_where_the_tier_puts_them_together():
     everything = {group: ["one"] for group in p.KNOWN_GROUPS}
     found = context(

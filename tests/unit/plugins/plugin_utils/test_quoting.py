@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,3 +242,38 @@ def test_numbers_and_truth_values_are_texts(name: str, value: Any, text: str) ->
 def test_a_bad_environment_name_is_refused(write: Callable[[str, Any], str]) -> None:
     with pytest.raises(quoting.QuotingError, match="'A-B' is not a name"):
         write("A-B", 1)
+
+
+ANALYZE = shutil.which("systemd-analyze")
+NASTY = [
+    "costs $5",
+    "100% net",
+    'a "b" c',
+    "it's",
+    "back\\slash",
+    "\\",
+    "$HOME ${HOME} $$",
+    "%h %% %",
+    "a; b # c",
+    " edge ",
+    "é € 日本",
+    "two\nlines\tand a tab",
+    "",
+]
+
+
+def verified(folder: Path, line: str) -> str:
+    """Return what systemd itself has against a unit with a line."""
+    unit = folder / "uptier-quoting.service"
+    unit.write_text(f"[Service]\nExecStart=/bin/true\n{line}\n", encoding="utf-8")
+    done = subprocess.run([str(ANALYZE), "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False, timeout=60)
+    return "\n".join(text for text in (done.stdout + done.stderr).splitlines() if unit.name in text)
+
+
+@pytest.mark.skipif(ANALYZE is None, reason="not verified here: systemd-analyze is not on this machine")
+def test_systemd_itself_has_nothing_against_it(tmp_path: Path) -> None:
+    lines = [f"Environment={quoting.systemd_environment(f'KEY{number}', text)}" for number, text in enumerate(NASTY)]
+    commands = [f"ExecStartPost={quoting.systemd_command(shlex.join(['/bin/true', text]))}" for text in NASTY if "\n" not in text]
+    assert verified(tmp_path, "\n".join(lines + commands)) == ""
+    # It does say something where a line is written as for an EnvironmentFile.
+    assert "nvalid syntax" in verified(tmp_path, f"Environment={quoting.environment_line('KEY', 'costs $5')}")

@@ -65,6 +65,15 @@ def test_missing(value):
     assert s.defect(s.Secret("vault_x", None, "app", 32, 16), {"vault_x": value}) == "is missing"
 
 
+@pytest.mark.parametrize("value", [1.5, True, ["x"], {"a": "b"}])
+def test_what_is_no_text(value):
+    assert s.defect(s.Secret("vault_x", None, "app", 32, 1), {"vault_x": value}) == "is no text but what YAML makes of it without quotes"
+
+
+def test_digits_are_a_text():
+    assert s.defect(s.Secret("vault_x", None, "app", 8, 8), {"vault_x": 48213907}) is None
+
+
 def test_a_text_where_users_belong():
     assert s.defect(s.Secret("vault_x", "shop", "app", 32, 16), {"vault_x": "text"}) == "is not a dictionary of users and passwords"
 

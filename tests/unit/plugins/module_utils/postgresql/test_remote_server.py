@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import Remote
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError, SqlError
 from ansible_collections.uptier.platform.plugins.modules import pg_objects, pg_schema, pg_server_info
+from ansible_collections.uptier.platform.plugins.plugin_utils.programs import library
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -398,12 +398,10 @@ def test_the_timer_looks_after_partitions_as_the_owner(run: Callable[..., dict[s
     run(pg_schema, scripts=[{"database": "shop", "name": "first", "sql": "SELECT 1", "role": "shop_owner"}])
     with replace(provider.remote, user="shop_owner", password=PASSWORDS["shop_owner"]).session("shop") as owner:
         owner.execute("CREATE TABLE orders (id int, at date NOT NULL) PARTITION BY RANGE (at)")
-    role = ROLES / "postgresql_managed"
-    variables = yaml.safe_load((role / "vars" / "main.yml").read_text(encoding="utf-8"))
-    for source in variables["__postgresql_managed_sources"]:
-        path = Path(source.replace("{{ role_path }}", str(role)))
-        text = path.read_text(encoding="utf-8").replace(variables["__postgresql_managed_package"], "")
-        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    program = ROLES / "postgresql" / "files" / "postgresql_partitions.py"
+    for name, text in {program.name: program.read_text(encoding="utf-8"), **library(program)}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "ca.crt").write_text(provider.remote.ca, encoding="utf-8")
     config: dict[str, Any] = {
         "server": {},

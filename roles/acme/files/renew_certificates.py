@@ -1,6 +1,10 @@
-{{ '#!/usr/bin/python3' }}
-{{ ansible_managed | comment }}
-"""Keep this gateway's certificates fresh: ask the ACME server, put the pair in place, check, reload, or put it back."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep this gateway's certificates fresh: ask the ACME server, put the pair in place, check, reload, or put it back.
+
+renew_certificates.py CONFIG   CONFIG is JSON, as the role's template acme.json.j2 writes it
+"""
+
+from __future__ import annotations
 
 import datetime
 import json
@@ -8,16 +12,15 @@ import os
 import subprocess
 import sys
 import time
+from typing import Any
 
-sys.path.insert(0, "{{ __acme_library }}")
-sys.dont_write_bytecode = True
-import certificate_store as store  # noqa: E402
-from cryptography import x509  # noqa: E402
+from ansible_collections.uptier.platform.plugins.module_utils.host import certificate_store as store
+from cryptography import x509
 
 LIVE = "/etc/letsencrypt/live"
 
 
-def why(chain, domains, fraction):
+def why(chain: str | None, domains: list[str], fraction: float) -> str | None:
     """Return why a certificate is not good enough, or None."""
     if not chain:
         return "there is none"
@@ -29,18 +32,18 @@ def why(chain, domains, fraction):
     if set(names) != set(domains):
         return f"it names {', '.join(sorted(names)) or 'nothing'}"
     ends, begins = moment(leaf, "not_valid_after"), moment(leaf, "not_valid_before")
-    left, life = ends - datetime.datetime.now(datetime.timezone.utc), ends - begins
+    left, life = ends - datetime.datetime.now(datetime.UTC), ends - begins
     if left <= life * fraction:
         return f"{max(left, datetime.timedelta(0)).total_seconds() / 86400:.1f} of {life.total_seconds() / 86400:.0f} days are left"
     return None
 
 
-def moment(leaf, name):
+def moment(leaf: x509.Certificate, name: str) -> datetime.datetime:
     """Return a date with its zone, also from the library of Debian 12, whose dates have none."""
-    return getattr(leaf, f"{name}_utc", None) or getattr(leaf, name).replace(tzinfo=datetime.timezone.utc)
+    return getattr(leaf, f"{name}_utc", None) or getattr(leaf, name).replace(tzinfo=datetime.UTC)
 
 
-def fetch(settings, site):
+def fetch(settings: dict[str, Any], site: dict[str, Any]) -> None:
     """Have a certificate issued; ask a second time, since a server may be busy or refuse a nonce once too often for certbot."""
     command = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--server", settings["server"], "--cert-name", site["name"]]
     command += ["--webroot", "--webroot-path", settings["webroot"], "--key-type", "ecdsa", "--elliptic-curve", "secp256r1"]
@@ -58,7 +61,7 @@ def fetch(settings, site):
         subprocess.run(command, check=True, env=environment, timeout=200)
 
 
-def take(settings, site):
+def take(settings: dict[str, Any], site: dict[str, Any]) -> tuple[str | None, bool]:
     """Bring one site up to date; return the folder of the pair before, and whether anything changed."""
     directory, fraction = settings["directory"], settings["renew_fraction"]
     now = store.look(directory, site["name"])
@@ -77,13 +80,13 @@ def take(settings, site):
     return before, True
 
 
-def same_server(settings, site):
+def same_server(settings: dict[str, Any], site: dict[str, Any]) -> bool:
     """Whether the certificate at hand came from the server that is asked today (and not from its staging twin)."""
     text = store.read(f"/etc/letsencrypt/renewal/{site['name']}.conf") or ""
     return any(line.replace(" ", "") == f"server={settings['server']}" for line in text.splitlines())
 
 
-def load(settings, before):
+def load(settings: dict[str, Any], before: dict[str, str | None]) -> bool:
     """Let the gateway load what is new. When it refuses, put the pairs before back."""
     if subprocess.run(settings["check"], check=False).returncode:
         if all(before.values()):
@@ -99,10 +102,14 @@ def load(settings, before):
     return True
 
 
-def main():
-    with open(sys.argv[1], encoding="utf-8") as stream:
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    with open(arguments[1], encoding="utf-8") as stream:
         settings = json.load(stream)
-    failed, before = [], {}
+    failed: list[str] = []
+    before: dict[str, str | None] = {}
     for site in settings["sites"]:
         try:
             folder, changed = take(settings, site)
@@ -118,4 +125,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv))
