@@ -161,6 +161,7 @@ def test_metrics_are_asked_where_each_host_has_them() -> None:
 
 # A port of the table in another place, and why it may stand there.
 COPIES = {
+    "roles/postgresql/files/restore_wal.py": "what pgBackRest itself takes where its file names none",
     "plugins/module_utils/etcd/members.py": "etcd's own ports, where a task names none",
     "plugins/plugin_utils/databases.py": "PostgreSQL's own port, for a provider's server",
     "roles/platform/meta/argument_specs.yml": "the same, in words",
