@@ -62,6 +62,8 @@ def test_workflows_run_targets_that_exist_and_pin_actions(path: Path) -> None:
     for job in load(path)["jobs"].values():
         for step in job["steps"]:
             assert set(re.findall(r"^make ([a-z-]+)", step.get("run", ""), re.M)) <= targets
+            groups = re.findall(r"run_tests\.py ([a-z]+)$", step.get("run", ""), re.M)
+            assert set(groups) <= set(run_tests.GROUPS)
             assert "uses" not in step or re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"])
 
 
