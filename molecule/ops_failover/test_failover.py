@@ -487,7 +487,7 @@ def test_rebuild_of_a_member(platform: Platform) -> None:
     leader, standby = roles(platform)
     refused = platform.playbook("reinit_postgresql_member", "-e", f"pg_member={leader}")
     assert refused.status != 0
-    assert f"{leader} leads main. Relieve it first" in " ".join(refused.output.split())
+    assert f"{leader} leads main. Switch over first" in " ".join(refused.output.split())
     run = platform.playbook("reinit_postgresql_member", "-e", f"pg_member={standby}")
     assert run.status == 0, run.output[-3000:]
     assert platform.database_healthy()

@@ -69,12 +69,12 @@ def test_replicas_answer_reads(wider: Platform) -> None:
     run = wider.playbook("measure_postgresql_reads", "-e", "pg_reads_seconds=5")
     said = " ".join(run.output.split())
     assert run.status == 0, run.output[-3000:]
-    reads = {host: int(count) for host, count in re.findall(r"(db[0-9]) answered ([0-9]+) reads a second; 100 are asked for", said)}
+    reads = {host: int(count) for host, count in re.findall(r"(db[0-9]) answered ([0-9]+) reads a second; 100 are required", said)}
     print(f"measured: reads a second: {reads}")
     assert set(reads) == set(wider.group("postgresql")) - {leader}
     asked = wider.playbook("measure_postgresql_reads", "-e", "pg_reads_seconds=1", "-e", "pg_reads_minimum=1000000000")
     assert asked.status != 0
-    assert "reads a second through 3 application hosts; 1000000000 are asked for." in " ".join(asked.output.split())
+    assert "reads a second through 3 application hosts; 1000000000 are required." in " ".join(asked.output.split())
 
 
 def test_minor_upgrade(wider: Platform) -> None:
@@ -128,7 +128,7 @@ def buffers(platform: Platform) -> dict[str, int]:
 def test_a_member_leaves(platform: Platform, wider: Platform) -> None:
     unconfirmed = wider.playbook("remove_postgresql_member", "-e", f"pg_member={NEW}")
     assert unconfirmed.status != 0
-    assert f"pg_member is {NEW}, pg_confirm is not set; both have to be the name of a standby" in " ".join(unconfirmed.output.split())
+    assert f"pg_member is {NEW}, pg_confirm is not set; both must be the name of a standby" in " ".join(unconfirmed.output.split())
     leader = wider.leader()
     if leader == NEW:
         moved = wider.playbook("switchover_postgresql", "-e", f"pg_leader={NEW}")
@@ -136,7 +136,7 @@ def test_a_member_leaves(platform: Platform, wider: Platform) -> None:
         leader = wider.leader()
     refused = wider.playbook("remove_postgresql_member", "-e", f"pg_member={leader}", "-e", f"pg_confirm={leader}")
     assert refused.status != 0
-    assert f"{leader} leads. Relieve a leader with switchover_postgresql.yml first." in " ".join(refused.output.split())
+    assert f"{leader} leads. Move the leadership away with switchover_postgresql.yml first." in " ".join(refused.output.split())
     assert wider.database_healthy()
     run = wider.playbook("remove_postgresql_member", "-e", f"pg_member={NEW}", "-e", f"pg_confirm={NEW}")
     assert run.status == 0, run.output[-3000:]

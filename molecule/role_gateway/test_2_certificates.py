@@ -77,7 +77,7 @@ def test_refused_pair_is_put_back(host):
     before, link = served(host), host.check_output("readlink /etc/uptier/tls/sample")
     result = renew(host, renew_fraction=1.0, check=["false"])
     assert result.rc == 1
-    assert "the one before is back" in result.stderr
+    assert "the previous one was restored" in result.stderr
     assert host.check_output("readlink /etc/uptier/tls/sample") == link
     assert served(host) == before
 
