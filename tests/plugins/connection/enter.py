@@ -28,8 +28,17 @@ options:
     description: The host's container.
     default: inventory_hostname
     vars: [{name: inventory_hostname}, {name: ansible_host}]
+  remote_user:
+    description: The user as whom tasks run; without one, root.
+    default: ""
+    vars: [{name: ansible_user}]
 """
 
+# What a user's own login would have: his groups and his home.
+AS_USER = (
+    'user=$1; shift; HOME=$(getent passwd "$user" | cut -d: -f6); export HOME; '
+    'exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups "$@"'
+)
 PYTHON = "/usr/bin/python3"
 KEPT = enter.KNOWN.parent / "bytecode"
 display = Display()
@@ -52,8 +61,10 @@ class Connection(ConnectionBase):
 
     def _run(self, words: list[str], given: bytes | None = None) -> tuple[int, bytes, bytes]:
         """Run a program; a host that is not there is unreachable."""
-        container = str(self.get_option("remote_addr"))
+        container, user = str(self.get_option("remote_addr")), str(self.get_option("remote_user") or "")
         display.vvv(f"ENTER {words}", host=container)
+        if user not in ("", "root"):
+            words = ["/bin/sh", "-c", AS_USER, "enter", user, *words]
         try:
             process = enter.start(container, words, stdin=subprocess.PIPE)
         except enter.Closed as closed:
