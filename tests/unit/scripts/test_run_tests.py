@@ -46,7 +46,7 @@ def test_a_stage_starts_after_what_it_needs(logs: Path) -> None:
         stage("engine", group="prepare"),
         stage("images", "engine", group="prepare"),
         stage("growth", "images", lane=True),
-        stage("ops", "images", "growth", lane=True),
+        stage("ops", "images", lane=True),
         stage("role", "images"),
         stage("lint", group="lint"),
     ]
