@@ -125,7 +125,7 @@ def test_switchover_is_a_pause_and_no_error(platform: Platform) -> None:
 def test_switchover_waits_for_no_endless_transaction(platform: Platform) -> None:
     leader, dummy = roles(platform)
     environment = "set -a; . /etc/uptier/apps/sample.env; set +a"
-    script = f'{environment}; PGPASSWORD=$PGPASSWORD psql -X "host=$PGHOST port=$PGPORT dbname=$PGDATABASE user=$PGUSER" -c "begin" -c "select pg_sleep(25)"'
+    script = f'{environment}; PGPASSWORD=$PGPASSWORD psql -X "host=$PGHOST port=$PGPORT dbname=$PGDATABASE user=$PGUSER" -c "begin" -c "select pg_sleep(90)"'
     session = platform.background("app1", script)
     time.sleep(2)
     run = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
@@ -134,8 +134,9 @@ def test_switchover_waits_for_no_endless_transaction(platform: Platform) -> None
     assert "there are still sessions from the hosts that should hold their clients: sample@sample" in " ".join(run.output.split()), run.output[-3000:]
     assert platform.leader() == leader
     assert paused(platform, "app1") == paused(platform, "app2") == []
-    open_ones = "select count(*) from pg_stat_activity where query like '%pg_sleep(25)%' and pid <> pg_backend_pid()"
-    wait("the transaction's end", lambda: platform.sql(leader, open_ones) == "0", 40)
+    open_ones = "from pg_stat_activity where query like '%pg_sleep(90)%' and pid <> pg_backend_pid()"
+    platform.sql(leader, f"select pg_terminate_backend(pid) {open_ones}")
+    wait("the transaction's end", lambda: platform.sql(leader, f"select count(*) {open_ones}") == "0", 40)
 
 
 def test_two_runs_at_once_and_a_killed_controller(platform: Platform) -> None:

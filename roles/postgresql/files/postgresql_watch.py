@@ -15,6 +15,7 @@ does not answer, because nobody would start the server again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pwd
@@ -62,11 +63,31 @@ def process(pid: int) -> Process | None:
     return Process(pid, int(words[1]), head.partition("(")[2], words[0], int(words[19]))
 
 
-def server(data: Path) -> Process | None:
-    """Return the server of a data directory, or None where none runs, as on a member that is being rebuilt."""
+@contextlib.contextmanager
+def acting_as(user: str) -> Iterator[None]:
+    """Be another user for a moment, where this is root. Raises KeyError where there is no such user."""
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(pwd.getpwnam(user).pw_uid)
     try:
-        found = process(int((data / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0]))
-    except (OSError, ValueError):
+        yield
+    finally:
+        os.seteuid(me)
+
+
+def server(data: Path, user: str) -> Process | None:
+    """Return the server of a data directory, or None where none runs, as on a member that is being rebuilt.
+
+    The file is read as its owner: root without CAP_DAC_READ_SEARCH, as in many containers, could not. Raises PermissionError where the
+    owner cannot either, because a watch that sees no server would be taken for one that sees no fault.
+    """
+    try:
+        with acting_as(user):
+            text = (data / "postmaster.pid").read_text(encoding="utf-8")
+        found = process(int(text.split("\n", 1)[0]))
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError):
         return None
     return found if found and found.name == "postgres" else None
 
@@ -95,20 +116,16 @@ class Login:
         """Knock; tell whether that was all, because nobody is there to answer."""
         knock = socket.socket(socket.AF_UNIX)
         knock.setblocking(False)
-        me = os.geteuid()
         try:
-            if me == 0:
-                os.seteuid(pwd.getpwnam(self._user).pw_uid)
-            knock.connect(self._path)
-            knock.sendall(self._hello)
+            with acting_as(self._user):
+                knock.connect(self._path)
+                knock.sendall(self._hello)
         except BlockingIOError:  # as many wait already as may
             knock.close()
             return False
         except (OSError, KeyError):
             knock.close()
             return True
-        finally:
-            os.seteuid(me)
         self._socket = knock
         return False
 
@@ -244,7 +261,7 @@ class Watch:
 
     def look(self) -> None:
         turn = time.monotonic() + LOOK_SECONDS
-        seen = server(self.given.data)
+        seen = server(self.given.data, self.given.user)
         if seen is None or not seen.stopped:
             self.frozen, self.left_alone = None, ""
         elif seen != self.frozen:
@@ -300,9 +317,16 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    watch = Watch(arguments())
+    given = arguments()
+    watch = Watch(given)
     while True:
-        watch.look()
+        try:
+            watch.look()
+        except PermissionError as error:
+            say(
+                f"{error}: nothing is watched. {given.user} has to own {given.data}, and this has to be started as root or as {given.user}."
+            )
+            return 1
 
 
 if __name__ == "__main__":
