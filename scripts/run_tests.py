@@ -282,6 +282,10 @@ class Runner:
         problem = ""
         environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
         environment |= {"ANSIBLE_FORCE_COLOR": "0", **stage.environment}
+        # Programs that a test runs on a host by entering it are children of ours and processes of the host: counted there.
+        entered = stage.log.with_suffix(".entered")
+        entered.unlink(missing_ok=True)
+        environment["UPTIER_ENTERED_SECONDS"] = str(entered)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Ansible and Molecule start hundreds of times
         # What prepares is waited for by the platform, and runs while there is none yet.
         steps_back = not stage.lane and stage.group != "prepare"
@@ -300,6 +304,8 @@ class Runner:
                     log.write(f"\n{wrong}\n".encode())
                 problem = problem or wrong
         stage.seconds = time.monotonic() - started
+        if entered.exists():
+            stage.own_seconds = max(0.0, stage.own_seconds - sum(map(float, entered.read_text(encoding="ascii").split())))
         stage.host_seconds = max(0.0, processor_seconds(stage.lab) - before) if stage.lab else 0.0
         text = stage.log.read_text(encoding="utf-8", errors="replace")
         stage.passed, stage.failed = count(text, bool(problem))

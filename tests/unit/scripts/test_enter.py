@@ -136,3 +136,15 @@ def test_waiting_ends() -> None:
     with pytest.raises(subprocess.TimeoutExpired) as seen:
         enter.finish(piped("sh", "-c", "echo a; exec sleep 5"), timeout=0.5)
     assert seen.value.output == b"a\n"
+
+
+def test_what_a_program_used_is_noted_where_somebody_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = tmp_path / "seconds"
+    for path in ("", str(notes)):
+        monkeypatch.setenv(enter.SECONDS_NOTED, path)
+        burn = subprocess.Popen(
+            [sys.executable, "-c", "sum(range(10_000_000))"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert enter.finish(burn)[0] == 0
+    (used,) = notes.read_text(encoding="ascii").split()
+    assert 0.05 < float(used) < 30

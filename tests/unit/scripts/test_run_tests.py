@@ -115,6 +115,13 @@ def test_processor_seconds_of_a_command_and_its_children(logs: Path) -> None:
     assert 0.1 < busy.cpu < 30
 
 
+def test_what_runs_on_a_host_is_not_counted_twice(logs: Path) -> None:
+    note = "import os; open(os.environ['UPTIER_ENTERED_SECONDS'], 'a').write('1000.00\\n')"
+    busy = Stage("busy", "unit", [[sys.executable, "-c", f"sum(range(5_000_000)); {note}"]])
+    run([busy])
+    assert busy.own_seconds == 0.0
+
+
 def test_every_stage_has_a_budget_and_no_budget_is_left_over() -> None:
     assert set(run_tests.budgets()) == {item.name for item in run_tests.all_stages()}
 
