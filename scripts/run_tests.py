@@ -125,10 +125,10 @@ def molecule(scenario: str, minutes: float = 20) -> Stage:
     return stage
 
 
-def molecule_environment(scenario: str, binaries: Path = BIN) -> dict[str, str]:
+def molecule_environment(scenario: str) -> dict[str, str]:
     """Return what Molecule needs: our programs first, its notes with the clone, lines as Ansible wrote them, no inventory before there is one."""
     return {
-        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "PATH": f"{BIN}:{os.environ['PATH']}",
         "MOLECULE_EPHEMERAL_DIRECTORY": str(ROOT / ".cache" / "molecule" / scenario),
         "MOLECULE_ANSIBLE_ARGS_STRICT_MODE": "1",
         "MOLECULE_COMMAND_BORDERS": "false",
@@ -207,7 +207,7 @@ class Schedule:
         self.changed = threading.Condition()
         self.stopped = False
 
-    def take(self, lane: bool) -> tuple[Stage, str] | None:
+    def take(self, lane: bool) -> tuple[Stage, list[str]] | None:
         """Wait for a stage of the platform's lane or of the rest; return it with what it lacks, or None after the last one.
 
         The lane's thread helps to prepare what it waits for.
@@ -222,7 +222,7 @@ class Schedule:
                     needs = [name for name in stage.needs if name in self.named]
                     if all(name in self.ended for name in [*needs, *(name for name in stage.after if name in self.named)]):
                         self.waiting.remove(stage)
-                        return stage, ", ".join(name for name in needs if not self.ended[name])
+                        return stage, [name for name in needs if not self.ended[name]]
                 self.changed.wait()
             return None
 
@@ -257,12 +257,13 @@ class Runner:
             stage, lacking = taken
             good = False
             try:
-                if lacking and set(lacking.split(", ")) <= self.optional:
-                    self.left_out[stage.name] = f"no {lacking} on this machine"
+                absent = ", ".join(lacking)
+                if lacking and self.optional.issuperset(lacking):
+                    self.left_out[stage.name] = f"no {absent} on this machine"
                 elif lacking:
                     stage.failed = 1
-                    stage.log.write_text(f"not run, because it needs {lacking}, which failed\n", encoding="utf-8")
-                    self.say(f"FAILED  {stage.name:<28}  not run: it needs {lacking}, which failed", stage)
+                    stage.log.write_text(f"not run, because it needs {absent}, which failed\n", encoding="utf-8")
+                    self.say(f"FAILED  {stage.name:<28}  not run: it needs {absent}, which failed", stage)
                 else:
                     good = self.run(stage)
             finally:
@@ -465,7 +466,7 @@ def chosen(stages: list[Stage], wanted: set[str]) -> list[Stage]:
         unknown = wanted - known - {"check"}
         if unknown:
             raise Problem(f"there is no stage {', '.join(sorted(unknown))}. There are: {', '.join(sorted(known))}.")
-        needed = {name for stage in stages if stage.name in wanted or stage.group in wanted for name in stage.needs} - {SHARED}
+        needed = {name for stage in stages if stage.name in wanted or stage.group in wanted for name in stage.needs}
         if needed & set(HOSTS_NEED):
             needed |= set(HOSTS_NEED)
         stages = [stage for stage in stages if stage.name in wanted | needed or stage.group in wanted]

@@ -16,7 +16,7 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.uptier.platform.plugins.plugin_utils import preflight
+from ansible_collections.uptier.platform.plugins.plugin_utils import data, preflight
 from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application, completed
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -33,7 +33,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def releases() -> dict[str, dict[str, str]]:
     """Return what each supported Debian release carries, by its number."""
-    return load(ROLES / "platform" / "vars" / "releases.yml")["platform_releases"]
+    return data.read("releases.yml")["platform_releases"]
 
 
 def read(path: Any) -> str | None:
@@ -119,14 +119,13 @@ class ActionModule(ActionBase):
         options = load(ROLES / "platform" / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
         known, prefixes = catalogue()
         values, invalid = self._validate(options, variables)
-        data = ROLES / "platform" / "vars"
         applications = values.get(APPLICATIONS) or []
         extra = values.get("platform_flows_extra")
         managed = values.get("platform_managed_postgresql")
         managed = managed if isinstance(managed, Mapping) else {}
         return preflight.Context(
             tier=str(values.get("platform_tier")),
-            tiers=load(data / "tiers.yml")["platform_tiers"],
+            tiers=data.read("tiers.yml")["platform_tiers"],
             releases=releases(),
             groups=groups,
             hostvars=hostvars,
@@ -138,7 +137,7 @@ class ActionModule(ActionBase):
             known_variables=known,
             prefixes=prefixes,
             ignored_variables=frozenset(values.get("platform_ignored_variables") or ()),
-            secrets=load(data / "secrets.yml")["platform_secrets"],
+            secrets=data.read("secrets.yml")["platform_secrets"],
             probes={host: hostvars[host].get(PROBE, {}) for host in groups["all"]},
             invalid=invalid,
             managed=managed,
