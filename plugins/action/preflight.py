@@ -8,27 +8,32 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.uptier.platform.plugins.plugin_utils import data, preflight
+from ansible.template import Templar, trust_as_template
+from ansible_collections.uptier.platform.plugins.plugin_utils import data, layers, preflight, specification, strangers
 from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application, completed
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 PROBE = "__platform_probe"
 APPLICATIONS = "platform_applications"
-# Variables of a host that have no default, and those that any role's defaults read.
-OF_HOSTS = ("platform_address", "platform_memory_mb", "platform_cpus")
-SHARED = re.compile(r"\bplatform_[a-z0-9_]+")
-
-
-def load(path: Path) -> dict[str, Any]:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+# Variables of the page and secrets that the default of any role reads.
+SHARED = re.compile(r"\b(?:platform|vault)_[a-z0-9_]+")
+# Those that Ansible sets or reads, so that a slip of the pen among them is seen too.
+ANSIBLES = frozenset(
+    {*constants.INTERNAL_STATIC_VARS, *constants.COMMON_CONNECTION_VARS, "omit", "ansible_become_pass", "ansible_ssh_private_key_file"}
+    | {name for names in constants.MAGIC_VARIABLE_MAPPING.values() for name in names}
+    | {f"ansible_ssh_{name}" for name in ("common_args", "extra_args", "args", "host_key_checking", "transfer_method", "retries")}
+)
+# What roles with checks of their own above would say again, and less plainly.
+SAID = ("acme", "alertmanager", "app", "keepalived", "nginx", "pgbackrest", "pgbouncer", "postgresql_managed", "redis")
+# A role that looks at how Ansible logs in, and so at more than its own variables.
+LOGIN = "hardening"
 
 
 def releases() -> dict[str, dict[str, str]]:
@@ -68,35 +73,59 @@ def inside(archive: Path) -> list[str] | str | None:
 @lru_cache(maxsize=1)
 def catalogue() -> tuple[frozenset[str], tuple[str, ...]]:
     """Return the names of all variables that roles take, and the prefixes of their names."""
-    names: set[str] = set(OF_HOSTS)
-    roles = sorted(path.name for path in ROLES.iterdir() if path.is_dir())
+    names: set[str] = {*ANSIBLES, *layers.specifications()}
+    roles = sorted(path.name for path in layers.ROLES.iterdir() if path.is_dir())
     for role in roles:
-        defaults = ROLES / role / "defaults" / "main.yml"
-        if defaults.is_file():
-            names.update(load(defaults))
-            names.update(SHARED.findall(defaults.read_text(encoding="utf-8")))
-        for entry in load(ROLES / role / "meta" / "argument_specs.yml").get("argument_specs", {}).values():
-            names.update(entry.get("options") or {})
+        names.update(layers.defaults(role))
+        defaults = layers.ROLES / role / "defaults" / "main.yml"
+        names.update(SHARED.findall(defaults.read_text(encoding="utf-8")) if defaults.is_file() else ())
+    names.update(entry["name"] for entry in data.read("secrets.yml")["platform_secrets"])
     return frozenset(names), tuple(f"{role}_" for role in roles)
 
 
+def trusted(value: Any) -> Any:
+    """Let what our own files say be rendered; Ansible renders no text of unknown origin."""
+    if isinstance(value, str):
+        return trust_as_template(value)
+    if isinstance(value, Mapping):
+        return {key: trusted(item) for key, item in value.items()}
+    return [trusted(item) for item in value] if isinstance(value, list) else value
+
+
+@cache
+def own(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the defaults of a role and what it sets itself, ready to be rendered."""
+    return trusted(layers.defaults(role)), trusted(layers.internals(role))
+
+
 class Plain(Mapping):
-    """Variables of one host; one that cannot be rendered counts as not set, the role that reads it says why."""
+    """Variables of one host, each rendered once. One that cannot be rendered counts as not set; `errors` has what Ansible says of it."""
 
     def __init__(self, variables: Mapping[str, Any]) -> None:
         self.variables = variables
+        self.errors: dict[str, str] = {}
+        self._known: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        try:
-            return self.variables[name]
-        except (AnsibleError, KeyError):
-            raise KeyError(name) from None
+        if name not in self._known:
+            if name in self.errors:
+                raise KeyError(name)
+            try:
+                self._known[name] = self.variables[name]
+            except AnsibleError as error:
+                self.errors[name] = str(error)
+                raise KeyError(name) from None
+        return self._known[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.variables)
 
     def __len__(self) -> int:
         return len(self.variables)
+
+
+def _refused_by_specification(name: str, value: Any) -> bool:
+    return bool(specification.problems_of(name, layers.specifications()[name], value))
 
 
 class ActionModule(ActionBase):
@@ -107,8 +136,11 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
-        problems = preflight.problems_of(self._context(variables))
+        context = self._context(variables)
+        problems = preflight.problems_of(context)
         result.update(changed=False, problems=len(problems))
+        if notices := preflight.notices_of(context):
+            result["warnings"] = notices
         if problems:
             result.update(failed=True, reason="preflight_failed", msg=preflight.message(problems))
         return result
@@ -116,9 +148,18 @@ class ActionModule(ActionBase):
     def _context(self, variables: dict[str, Any]) -> preflight.Context:
         groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
         hostvars = {host: Plain(variables["hostvars"][host]) for host in groups["all"]}
-        options = load(ROLES / "platform" / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+        raw = {host: variables["hostvars"].raw_get(host) for host in groups["all"]}
         known, prefixes = catalogue()
-        values, invalid = self._validate(options, variables)
+        options = layers.specifications()
+        set_here = {
+            host: {name: found[name] for name in raw[host] if name in options and found.get(name, ...) is not ...}
+            for host, found in hostvars.items()
+        }
+        unreadable: dict[tuple[str, str], list[str]] = {}
+        for host, found in hostvars.items():
+            for name, text in found.errors.items():
+                unreadable.setdefault((name, text), []).append(host)
+        values = self._page(variables)
         applications = values.get(APPLICATIONS) or []
         extra = values.get("platform_flows_extra")
         managed = values.get("platform_managed_postgresql")
@@ -139,29 +180,85 @@ class ActionModule(ActionBase):
             ignored_variables=frozenset(values.get("platform_ignored_variables") or ()),
             secrets=data.read("secrets.yml")["platform_secrets"],
             probes={host: hostvars[host].get(PROBE, {}) for host in groups["all"]},
-            invalid=invalid,
             managed=managed,
             extra_flows=[flow for flow in extra if isinstance(flow, Mapping)] if isinstance(extra, list) else [],
             managed_ca=read(managed.get("ca")),
+            values=set_here,
+            unreadable=unreadable,
+            words=frozenset(word for found in raw.values() for word in strangers.words_of(found)),
+            variables=frozenset(variables).union(*raw.values()),
+            refused=self._refused(set_here, groups, raw, variables),
+            sources=variables.get("ansible_inventory_sources") or (),
+            exists=lambda path: Path(path).exists(),
         )
 
-    def _validate(self, options: dict[str, Any], variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Return the page's values, and what its specification has against them."""
-        values, invalid = {}, []
+    def _page(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of the page, converted; one that its specification refuses is left out, check_specification() says why."""
+        options, values = layers.defaults("platform"), {}
         for name in options:
-            if name in variables:
-                try:
-                    values[name] = self._templar.template(variables[name])
-                except AnsibleError as error:
-                    invalid.append(f"{name}: {error}")
-        # The applications have checks of their own, which say where in the list something is wrong.
-        described = {name: option for name, option in options.items() if name != APPLICATIONS}
-        checked = ArgumentSpecValidator(described).validate({name: value for name, value in values.items() if name != APPLICATIONS})
-        invalid.extend(text.rstrip(".") for text in checked.error_messages)
-        if checked.error_messages:
-            return values, invalid
-        # Values are taken as they were converted. What is left out of a dictionary is filled in; nothing at all stays nothing.
-        return {**values, **checked.validated_parameters, **{name: value for name, value in values.items() if value == {}}}, invalid
+            option = layers.specifications()[name]
+            try:
+                value = self._templar.template(variables[name])
+            except (AnsibleError, KeyError):
+                continue
+            if name == APPLICATIONS:  # these have checks of their own, which look at what was written
+                values[name] = value
+            elif not specification.problems_of(name, option, value):
+                # What is left out of a dictionary is filled in; nothing at all stays nothing.
+                values[name] = (
+                    value if value == {} else ArgumentSpecValidator({name: option}).validate({name: value}).validated_parameters[name]
+                )
+        return values
+
+    def _refused(
+        self,
+        values: Mapping[str, Mapping[str, Any]],
+        groups: Mapping[str, list[str]],
+        raw: Mapping[str, Mapping[str, Any]],
+        variables: Mapping[str, Any],
+    ) -> dict[tuple[str, str], dict[str, str]]:
+        """Ask the preflight of each role whose variables were set, as far as it can be answered before there are facts.
+
+        Returns the role's messages by host, by (role, what does not hold).
+        """
+        found: dict[tuple[str, str], dict[str, str]] = {}
+        # What belongs to the host that runs this check is nobody else's.
+        run = {name: value for name, value in variables.items() if name not in raw[variables["inventory_hostname"]]} if raw else {}
+        wrong = {name for given in values.values() for name, value in given.items() if _refused_by_specification(name, value)}
+        for role, where in layers.groups_of_roles().items():
+            if role in SAID or wrong & layers.read_by(role):
+                continue
+            for host in dict.fromkeys(host for group in where for host in groups.get(group, ())):
+                if role == LOGIN or not layers.read_by(role).isdisjoint(values[host]):
+                    for what, text in self._asked(role, {**run, **raw[host]}):
+                        found.setdefault((role, what), {})[host] = text
+        return found
+
+    def _asked(self, role: str, variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield what a role's preflight has against its variables on a host: the values with the conditions, and the role's message."""
+        for conditions, text, extra in layers.refusals(role):
+            known = {**own(role)[0], **variables, **own(role)[1], **trusted(extra)}
+            templar = self._templar.copy_with_new_env(available_variables=known)
+            refused = [seen for condition in conditions if (seen := self._refusal(templar, role, condition, known))]
+            if not refused:
+                continue
+            try:
+                said = str(templar.template(trust_as_template(text)))
+            except AnsibleError:
+                said = f"The README of roles/{role} says what it takes."
+            yield "; ".join(refused), said
+
+    @staticmethod
+    def _refusal(templar: Templar, role: str, condition: str, known: Mapping[str, Any]) -> str:
+        """Return a condition with the values in it; nothing where it holds, or waits for facts or for a secret that is missing."""
+        try:
+            if templar.evaluate_conditional(trust_as_template(condition)):
+                return ""
+            names = dict.fromkeys(name for name in strangers.WORD.findall(condition) if name in layers.defaults(role))
+            values = [f"{name} is {templar.template(known[name])}" for name in names]
+        except AnsibleError:
+            return ""
+        return f"{', '.join(values) or 'one of its values'} (it asks for `{condition}`)"
 
     def _structural(self, groups: dict[str, list[str]]) -> list[str]:
         """Return the groups all of whose hosts come from groups inside them."""

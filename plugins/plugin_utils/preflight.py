@@ -9,11 +9,24 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, firewall, secrets
+from ansible_collections.uptier.platform.plugins.plugin_utils import (
+    application,
+    application_check,
+    calendars,
+    edge_check,
+    firewall,
+    gateway,
+    inventory_check,
+    layers,
+    redis_layout,
+    secrets,
+    specification,
+    strangers,
+)
 from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
 from ansible_collections.uptier.platform.plugins.plugin_utils.ports import (
     LAST,
@@ -55,10 +68,21 @@ STORES = (
     (("etcd",), "etcd {versions} in one cluster is meant for the duration of an upgrade only", "etcd"),
     (("backup", "postgresql"), "pgBackRest {versions} refuse each other", "pgbackrest"),
 )
-# Two of the messages of ansible-core's argument specification, to say them more plainly.
-UNSUPPORTED = re.compile(r"^(?:Unsupported parameters[^:]*: )?(\S+)\. Supported parameters include: (.*)$")
-MISTYPED = re.compile(
-    r"^(?:argument|Elements value for option) '(\w+)'.* is of type (?:<class ')?(\w+)(?:'>)? and we were unable to convert to (\w+)"
+# Variables that name files and directories on the controller; a test compares with what specifications say.
+ON_CONTROLLER = (
+    "acme_sites",
+    "acme_extra_sites",
+    "alloy_file",
+    "grafana_extra_dashboards",
+    "grafana_file",
+    "loki_file",
+    "postgresql_patroni_wheels",
+)
+# Variables that have checks of their own, which say more than their specification does.
+CHECKED_ELSEWHERE = frozenset(
+    {"platform_applications", "app_applications"}
+    | {port.variable for port in table().values()}
+    | {f"{component}_memory_share" for component in SHARES}
 )
 
 
@@ -81,7 +105,15 @@ class Context:
     ignored_variables: frozenset[str] = frozenset()
     secrets: Sequence[Mapping[str, Any]] = ()
     probes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    invalid: Sequence[str] = ()  # messages of the argument specification
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what was set of the roles' variables, by host
+    unreadable: Mapping[tuple[str, str], Sequence[str]] = field(
+        default_factory=dict
+    )  # hosts by (variable, what Ansible says of its template)
+    words: frozenset[str] = frozenset()  # that templates of the inventory contain
+    variables: frozenset[str] = frozenset()  # of any host or of the run
+    refused: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)  # by (role, what does not hold): messages by host
+    exists: Callable[[str], bool] = lambda path: True  # whether there is such a file or directory on the controller
+    sources: Sequence[str] = ()  # what was given behind -i
     managed: Mapping[str, Any] = field(default_factory=dict)  # a provider's PostgreSQL
     extra_flows: Sequence[Mapping[str, Any]] = ()
     managed_ca: str | None = None  # what its file on the controller holds; None where it cannot be read
@@ -99,22 +131,16 @@ class Context:
         return list(self.groups.get(group, ()))
 
 
+def check_hosts(context: Context) -> list[Problem]:
+    return inventory_check.no_hosts(context.groups, context.sources)
+
+
 def check_specification(context: Context) -> list[Problem]:
-    problems = []
-    for text in context.invalid:
-        stranger, mistyped = UNSUPPORTED.search(text), MISTYPED.search(text)
-        if stranger:
-            path, known = stranger[1], stranger[2]
-            meant = nearest(path.rpartition(".")[2], known.split(", "))
-            problems.append(Problem(f"variable {path}", "is set, and nothing reads it", f"{meant}Known there: {known}."))
-        elif mistyped:
-            where, kind, wanted = mistyped[1], mistyped[2], mistyped[3]
-            problems.append(Problem(f"variable {where}", f"is of type {kind}", f"Make it of type {wanted}."))
-        else:
-            problems.append(
-                Problem("variables of group_vars:", squeeze(text, 400), "Correct it; the README of roles/platform has the grammar.")
-            )
-    return problems
+    """Look at every variable of every role on every host, by name and type."""
+    return [
+        *specification.over_all_hosts(layers.specifications(), context.values, CHECKED_ELSEWHERE),
+        *strangers.undefined_problems(context.unreadable, len(context.hosts("all")), context.known_variables | context.variables),
+    ]
 
 
 def check_tier(context: Context) -> list[Problem]:
@@ -147,20 +173,25 @@ def check_groups(context: Context) -> list[Problem]:
     return problems
 
 
-def check_variables(context: Context) -> list[Problem]:
-    """Find variables that look like ours and are not: a role would silently go on with its default."""
+def strange_variables(context: Context) -> tuple[list[Problem], list[str]]:
+    """Return the variables that look like ours and are not, and those that nothing reads."""
     found: dict[str, list[str]] = {}
     for host in context.hosts("all"):
         for name in context.hostvars[host]:
-            if name.startswith(context.prefixes) and name not in context.known_variables and name not in context.ignored_variables:
-                found.setdefault(name, []).append(host)
-    everywhere = len(context.hosts("all"))
-    problems = []
-    for name, hosts in sorted(found.items()):
-        where = "all hosts" if len(hosts) == everywhere else listed(hosts)
-        fix = f"{nearest(name, context.known_variables)}Correct the name, remove it, or name it in platform_ignored_variables."
-        problems.append(Problem(f"variable {name}", f"is set for {where}, and no role reads it", fix))
-    return problems
+            found.setdefault(name, []).append(host)
+    own = tuple(context.ignored_variables)
+    return strangers.problems_of(found, len(context.hosts("all")), context.known_variables, context.prefixes, context.words, own)
+
+
+def check_variables(context: Context) -> list[Problem]:
+    """A role would silently go on with its default."""
+    return strange_variables(context)[0]
+
+
+def notices_of(context: Context) -> list[str]:
+    """Return what is worth a word and stops nobody."""
+    unused = strange_variables(context)[1]
+    return [strangers.notice(unused)] if unused else []
 
 
 def check_sizes(context: Context) -> list[Problem]:
@@ -223,6 +254,7 @@ def check_addresses(context: Context) -> list[Problem]:
 def check_memory(context: Context) -> list[Problem]:
     problems: list[Problem] = []
     unread: dict[tuple[str, str], list[str]] = {}
+    full: dict[str, list[str]] = {}
     for host in context.hosts("all"):
         shares = {}
         for component, group in SHARES.items():
@@ -237,8 +269,11 @@ def check_memory(context: Context) -> list[Problem]:
         total = sum(shares.values())
         if total > 1.0001:
             parts = listed(f"{key} {share:.2f}" for key, share in shares.items())
-            fix = "Lower some of them in host_vars or group_vars, or move a component to another host."
-            problems.append(Problem(f"host {host}", f"allocates {total:.0%} of its memory ({parts})", fix))
+            full.setdefault(f"{total:.0%} of its memory ({parts})", []).append(host)
+    for what, hosts in full.items():
+        fix = "Lower some of them in host_vars or group_vars, or move a component to another host."
+        seen = f"allocates {what}" if len(hosts) == 1 else f"allocate {what.replace('its', 'their', 1)}"
+        problems.append(Problem(f"host{'' if len(hosts) == 1 else 's'} {listed(hosts)}", seen, fix))
     for (key, value), hosts in unread.items():
         seen = f"is {value} on {listed(hosts)}, which is not a fraction of the memory"
         problems.append(Problem(f"variable {key}", seen, "Write a number from 0 to 1, for example 0.25."))
@@ -291,6 +326,7 @@ def check_connections(context: Context) -> list[Problem]:
         fix = f"Set pgbouncer_max_client_conn to {clients} or more, or lower instances or database_connections of the services."
         problems.append(Problem(f"the processes of {listed(item['name'] for item in applications)}", seen, fix))
     total = sum(taken.values())
+    short: dict[tuple[str, str], list[str]] = {}
     for server in servers:
         maximum = number(context, server, "postgresql_max_connections", 0)
         reserved = number(context, server, "postgresql_reserved_connections", RESERVED_CONNECTIONS)
@@ -304,8 +340,8 @@ def check_connections(context: Context) -> list[Problem]:
                 f"Set postgresql_max_connections to {total + reserved} or more, or pgbouncer_connection_budget "
                 f"to {max(0, maximum - reserved)} or less."
             )
-            problems.append(Problem(f"PostgreSQL on {server}", seen, fix))
-    return problems
+            short.setdefault((seen, fix), []).append(server)
+    return problems + [Problem(f"PostgreSQL on {listed(where)}", seen, fix) for (seen, fix), where in short.items()]
 
 
 def check_secrets(context: Context) -> list[Problem]:
@@ -525,30 +561,196 @@ def check_releases(context: Context) -> list[Problem]:
     return problems
 
 
+# -- what roles would refuse, each in its turn -------------------------------------------------------------------------
+
+
+def effective(context: Context, host: str, name: str) -> Any:
+    """Return the value of a role's variable on a host: what was set, else the tier's number, else the role's own literal."""
+    role = next((role for role in layers.groups_of_roles() if name in layers.defaults(role)), "")
+    literal = layers.defaults(role).get(name) if role else None
+    literal = None if isinstance(literal, str) and "{{" in literal else literal
+    return context.values.get(host, {}).get(name, context.profile.get(name, literal))
+
+
+def check_inventory(context: Context) -> list[Problem]:
+    """Look at names, addresses and the page."""
+    hosts, tiers = context.hosts("all"), list(context.tiers)
+    domain = next((str(found) for host in hosts if (found := context.hostvars[host].get("platform_internal_domain"))), "internal")
+    return [
+        *inventory_check.host_names(context.groups, domain),
+        *inventory_check.addresses(hosts, context.hostvars),
+        *inventory_check.several(hosts, context.hostvars),
+        *inventory_check.contradicted_tier(context.tier, tiers, hosts, context.hostvars),
+        *inventory_check.empty_page(hosts, context.hostvars),
+        *inventory_check.virtual_address(context.tier, context.profile, context.groups, context.hostvars),
+    ]
+
+
+def check_backups(context: Context) -> list[Problem]:
+    return [] if context.managed else inventory_check.backups(context.hosts("postgresql"), context.hosts("backup"))
+
+
+def check_calendars(context: Context) -> list[Problem]:
+    found: dict[Problem, list[str]] = {}
+    for host, values in context.values.items():
+        for name in calendars.VARIABLES:
+            for problem in calendars.problems_of(name, values.get(name)):
+                found.setdefault(problem, []).append(host)
+    return [specification.named(problem, hosts, len(context.values)) for problem, hosts in found.items()]
+
+
+def check_redis(context: Context) -> list[Problem]:
+    """Look at the shape of the cluster that the hosts of its group shall carry."""
+    hosts = context.hosts("redis")
+    if not context.profile or len(hosts) < context.profile.get("redis_hosts_min", 1):  # check_sizes() says that
+        return []
+    masters, replicas = (number(context, hosts[0], name, 0) for name in ("redis_masters", "redis_replicas_per_master"))
+    # Memory and passwords are looked at elsewhere.
+    said = redis_layout.problems([{"name": host} for host in hosts], masters, replicas, hosts[0], LAST, [], {})
+    problems = []
+    for text in said:
+        seen, dummy, fix = text.partition(": ")
+        problems.append(Problem("group redis:", seen.rstrip("."), fix[:1].upper() + fix[1:]))
+    return problems
+
+
+def check_gateway(context: Context) -> list[Problem]:
+    """Look at sites, limits and certificates that were written by hand."""
+    hosts = context.hosts("gateway")
+    if not hosts:
+        return []
+    host = hosts[0]
+    values = context.values.get(host, {})
+    derived = gateway.sites_of(context.completed, grafana_domain(context, host))
+    given = effective(context, host, "nginx_upstreams")
+    upstreams: dict[str, Any] = {}
+    for item in edge_check.entries(given):
+        addresses = item.get("addresses")
+        # A default is a template here; whether its group has hosts is said by check_sizes().
+        upstreams[str(item.get("name"))] = list(addresses) if isinstance(addresses, (list, tuple)) else None
+    names = [str(limit.get("name")) for limit in edge_check.entries(effective(context, host, "nginx_rate_limits"))]
+    own = [site for name in edge_check.SITE_LISTS for site in edge_check.entries(values.get(name))]
+    certified = [*([] if "nginx_sites" in values else derived), *own]
+    wanted = [str(domain) for site in certified if isinstance(site.get("domains"), (list, tuple)) for domain in site["domains"]]
+    files = [(name, site) for name in ("acme_sites", "acme_extra_sites") for site in edge_check.entries(values.get(name))]
+    return [
+        *edge_check.sites(values, derived, upstreams, names),
+        *edge_check.limits(values),
+        *edge_check.certificates(values, wanted, files),
+    ]
+
+
+def grafana_domain(context: Context, host: str) -> str:
+    """Return the domain under which the gateways serve Grafana, as the roles' defaults derive it."""
+    variables = context.hostvars[host]
+    if "platform_grafana_domain" in variables:
+        return str(variables["platform_grafana_domain"] or "")
+    domain = variables.get("platform_domain")
+    enabled = str(variables.get("platform_grafana_enabled", True)).lower() not in application.FALSE
+    return f"grafana.{domain}" if domain and enabled and context.hosts("monitoring") else ""
+
+
+def check_pools(context: Context) -> list[Problem]:
+    hosts = context.hosts("app")
+    if not hosts or "pgbouncer_databases" not in context.values.get(hosts[0], {}):
+        return []
+    passwords = context.hostvars[hosts[0]].get("vault_postgresql_user_passwords")
+    budget = number(context, hosts[0], "pgbouncer_connection_budget", 0)
+    passwords = passwords if isinstance(passwords, Mapping) else None
+    return edge_check.pools(context.values[hosts[0]]["pgbouncer_databases"], len(hosts), budget, passwords)
+
+
+def check_channels(context: Context) -> list[Problem]:
+    hosts = context.hosts("monitoring")
+    if not hosts:
+        return []
+    needs = layers.internals("alertmanager")["__alertmanager_needs"]
+    return edge_check.channels(
+        context.values.get(hosts[0], {}).get("alertmanager_channels"), effective(context, hosts[0], "alertmanager_smtp_smarthost"), needs
+    )
+
+
+def check_files(context: Context) -> list[Problem]:
+    """Look for what roles will read on the controller. A relative path is looked for in several places, when its turn comes."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for host, values in context.values.items():
+        for name, path in files_of(values):
+            if path.startswith("/") and not context.exists(path):
+                found.setdefault((name, path), []).append(host)
+    problems = []
+    for (name, path), hosts in found.items():
+        problem = Problem(f"variable {name}", f"names {path}, which is not on the controller", "Put it there, or correct the path.")
+        problems.append(specification.named(problem, hosts, len(context.values)))
+    return problems
+
+
+def files_of(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the paths on the controller that the variables of a host name, as (variable, path)."""
+    for name in ON_CONTROLLER:
+        value = values.get(name)
+        component, dummy, kind = name.partition("_")
+        if kind == "file" and values.get(f"{component}_source", "repository") == "repository":
+            continue
+        for path in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(path, Mapping):
+                yield from ((f"{name}: {key}", path[key]) for key in ("certificate", "key") if isinstance(path.get(key), str))
+            elif isinstance(path, str):
+                yield name, path
+
+
+def check_roles(context: Context) -> list[Problem]:
+    """Say what the preflight of a role would refuse and no check above knows; the message is that of the first host."""
+    problems = []
+    for (role, what), said in context.refused.items():
+        seen = f"would refuse this: {what}"
+        problems.append(Problem(f"role {role} on {listed(said)}", seen, squeeze(next(iter(said.values())), 900)))
+    return problems
+
+
 CHECKS = (
     check_probes,
     check_specification,
     check_tier,
     check_groups,
     check_variables,
+    check_inventory,
     check_addresses,
     check_sizes,
+    check_backups,
     check_managed,
     check_users,
     check_etcd,
     check_releases,
     check_memory,
+    check_redis,
     check_connections,
+    check_pools,
     check_applications,
+    check_gateway,
+    check_channels,
+    check_calendars,
+    check_files,
     check_port_variables,
     check_ports,
     check_flows,
     check_secrets,
+    check_roles,
 )
 
 
 def problems_of(context: Context) -> list[Problem]:
-    return [problem for check in CHECKS for problem in check(context)]
+    """Return all that is wrong. A value of a wrong type is said by the specification, and may be more than another check can read."""
+    found = check_hosts(context)
+    if found:
+        return found
+    mistyped = bool(check_specification(context))
+    for check in CHECKS:
+        try:
+            found += check(context)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            if not mistyped:
+                raise
+    return found
 
 
 def message(problems: Sequence[Problem]) -> str:

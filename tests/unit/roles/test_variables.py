@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import yaml
-from ansible_collections.uptier.platform.plugins.action.preflight import OF_HOSTS
+from ansible_collections.uptier.platform.plugins.plugin_utils.layers import OF_HOSTS
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
