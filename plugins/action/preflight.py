@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,15 @@ ANSIBLES = frozenset(
 )
 # What roles with checks of their own above would say again, and less plainly.
 SAID = ("acme", "alertmanager", "app", "keepalived", "nginx", "pgbackrest", "pgbouncer", "postgresql_managed", "redis")
-# A role that looks at how Ansible logs in, and so at more than its own variables.
-LOGIN = "hardening"
+# What other checks look at, and what is not the user's: a condition that reads nothing else needs no answer here.
+COVERED = {
+    *("ansible_facts", "ansible_host", "ansible_play_hosts", "group_names", "groups", "hostvars"),
+    *("inventory_dir", "inventory_file", "inventory_hostname", "platform_address", "platform_applications", "platform_domain"),
+    *("platform_internal_domain", "platform_managed_postgresql", "platform_memory_mb", "platform_cpus", "platform_virtual_address"),
+    *("platform_expected_users", "platform_tier", "zone", "region"),
+    *(entry["name"] for entry in data.read("secrets.yml")["platform_secrets"]),
+}
+ITSELF = "inventory_hostname"
 
 
 def releases() -> dict[str, dict[str, str]]:
@@ -225,28 +232,43 @@ class ActionModule(ActionBase):
         # What belongs to the host that runs this check is nobody else's.
         run = {name: value for name, value in variables.items() if name not in raw[variables["inventory_hostname"]]} if raw else {}
         wrong = {name for given in values.values() for name, value in given.items() if _refused_by_specification(name, value)}
+        known: dict[tuple[str, str, str], str] = {}
         for role, where in layers.groups_of_roles().items():
-            if role in SAID or wrong & layers.read_by(role):
-                continue
-            for host in dict.fromkeys(host for group in where for host in groups.get(group, ())):
-                if role == LOGIN or not layers.read_by(role).isdisjoint(values[host]):
-                    for what, text in self._asked(role, {**run, **raw[host]}):
-                        found.setdefault((role, what), {})[host] = text
+            hosts = dict.fromkeys(host for group in where for host in groups.get(group, ())) if role not in SAID else ()
+            for conditions, text, extra in layers.refusals(role) if hosts else ():
+                for host in hosts:
+                    asked = self._asked(role, conditions, raw[host], wrong)
+                    todo = {condition: key for condition, key in asked.items() if (role, condition, key) not in known}
+                    if todo:
+                        there = {**own(role)[0], **run, **raw[host], **own(role)[1], **trusted(extra)}
+                        templar = self._templar.copy_with_new_env(available_variables=there)
+                        known.update(
+                            {(role, condition, key): self._refusal(templar, role, condition, there) for condition, key in todo.items()}
+                        )
+                    refused = "; ".join(seen for condition, key in asked.items() if (seen := known[role, condition, key]))
+                    if refused and (role, refused) not in found:
+                        there = {**own(role)[0], **run, **raw[host], **own(role)[1], **trusted(extra)}
+                        found[role, refused] = {host: self._message(there, role, text)}
+                    elif refused:
+                        found[role, refused].setdefault(host, "")
         return found
 
-    def _asked(self, role: str, variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield what a role's preflight has against its variables on a host: the values with the conditions, and the role's message."""
-        for conditions, text, extra in layers.refusals(role):
-            known = {**own(role)[0], **variables, **own(role)[1], **trusted(extra)}
-            templar = self._templar.copy_with_new_env(available_variables=known)
-            refused = [seen for condition in conditions if (seen := self._refusal(templar, role, condition, known))]
-            if not refused:
-                continue
-            try:
-                said = str(templar.template(trust_as_template(text)))
-            except AnsibleError:
-                said = f"The README of roles/{role} says what it takes."
-            yield "; ".join(refused), said
+    @staticmethod
+    def _asked(role: str, conditions: Iterable[str], host: Mapping[str, Any], wrong: set[str]) -> dict[str, str]:
+        """Return the conditions that look at what was set on a host, each with what it looks at; the same need not be asked again."""
+        found = {}
+        for condition in conditions:
+            read = layers.read_by(role, condition)
+            mine = sorted(read.intersection(host) - COVERED)
+            if mine and not read & wrong:
+                found[condition] = repr([(name, host[name]) for name in mine]) + (str(host["inventory_hostname"]) if ITSELF in read else "")
+        return found
+
+    def _message(self, variables: Mapping[str, Any], role: str, text: str) -> str:
+        try:
+            return str(self._templar.copy_with_new_env(available_variables=variables).template(trust_as_template(text)))
+        except AnsibleError:
+            return f"The README of roles/{role} says what it takes."
 
     @staticmethod
     def _refusal(templar: Templar, role: str, condition: str, known: Mapping[str, Any]) -> str:

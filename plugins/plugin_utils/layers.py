@@ -81,11 +81,10 @@ def refusals(role: str) -> tuple[tuple[tuple[str, ...], str, Mapping[str, Any]],
 
 
 @cache
-def read_by(role: str) -> frozenset[str]:
-    """Return the variables that the preflight of a role looks at: those in its conditions, and those that these are derived from."""
-    texts = {**defaults(role), **internals(role)}
-    left, seen = [condition for conditions, *dummy in refusals(role) for condition in conditions], set()
-    left += [str(value) for *dummy, extra in refusals(role) for value in extra.values()]
+def read_by(role: str, condition: str) -> frozenset[str]:
+    """Return the variables that a condition of a role's preflight looks at: those in it, and those that these are derived from."""
+    texts = {**defaults(role), **internals(role), **{name: value for *dummy, extra in refusals(role) for name, value in extra.items()}}
+    left, seen = [condition], set()
     while left:
         for word in WORD.findall(left.pop()):
             if word not in seen:
