@@ -46,7 +46,10 @@ def _walk(where: str, name: str, option: Option, value: Any) -> Iterator[Problem
     """Look at one value; `where` is its place, `name` the last part of that."""
     kind, hidden = option.get("type", "str"), bool(option.get("no_log"))
     seen = "" if hidden else shown(value)
-    if not readable(kind, value):
+    if kind == "bool" and isinstance(value, str) and ":" in where:
+        # Roles read a variable of their own as what it says; inside a list or a dictionary, a text is true.
+        yield Problem(where, f"is {seen}, a text", f"Write {name}: true or {name}: false, without quotes (in a template: | bool).")
+    elif not readable(kind, value):
         what, fix = WANTED[kind]
         fix = fix.format(name=name, example=option.get("default") or EXAMPLES.get(kind, ""))
         yield Problem(where, f"is {seen}, which is not {what}" if seen else f"is not {what}", fix)
