@@ -11,6 +11,7 @@ place of a list, `off` without quotes in the place of a word.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ WANTED = {
 }
 # More keys than this are not listed in a message.
 LISTED = 20
+# Besides what a specification marks with no_log.
+SECRET = re.compile(r"password|secret|token|cipher")
 EXAMPLES = {"int": 10, "float": 0.5}
 NOTHING = {"list": "[]", "dict": "{}"}
 
@@ -44,7 +47,7 @@ def problems_of(name: str, option: Option, value: Any) -> list[Problem]:
 
 def _walk(where: str, name: str, option: Option, value: Any) -> Iterator[Problem]:
     """Look at one value; `where` is its place, `name` the last part of that."""
-    kind, hidden = option.get("type", "str"), bool(option.get("no_log"))
+    kind, hidden = option.get("type", "str"), bool(option.get("no_log") or SECRET.search(name))
     seen = "" if hidden else shown(value)
     if kind == "bool" and isinstance(value, str) and ":" in where:
         # Roles read a variable of their own as what it says; inside a list or a dictionary, a text is true.

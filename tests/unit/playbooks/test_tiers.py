@@ -11,6 +11,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook import Playbook
+from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,3 +54,14 @@ def test_a_tier_says_how_it_is_run(tier: str) -> None:
     head = (ROOT / "playbooks" / f"{tier}.yml").read_text(encoding="utf-8").split("- name:")[0]
     assert f"ansible-playbook playbooks/{tier}.yml -i inventories/prod" in head
     assert f"--tags {LAYERS[0]},{LAYERS[1]} ({', '.join(LAYERS[2:-1])}, {LAYERS[-1]} alike)" in head
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
+def test_an_inventory_without_hosts_is_refused(path: Path) -> None:
+    """A wrong path behind -i is only a warning to Ansible, and a play without hosts ends green."""
+    first = plays(path.stem)[0]
+    seen = [
+        Templar(loader=DataLoader(), variables={"groups": {"all": hosts}}).template(trust_as_template(first.hosts))
+        for hosts in ([], ["db1"])
+    ]
+    assert seen == ["localhost", "all"]

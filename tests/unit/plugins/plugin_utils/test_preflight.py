@@ -48,7 +48,9 @@ def context(**changes):
         "hostvars": hostvars,
         "applications": [copy.deepcopy(APPLICATION)],
         "expected_users": 20000,
-        "known_variables": frozenset({"redis_memory_share", "platform_domain", "platform_virtual_address", "platform_address", "ansible_host"}),
+        "known_variables": frozenset(
+            {"redis_memory_share", "platform_domain", "platform_virtual_address", "platform_address", "ansible_host"}
+        ),
         "prefixes": ("redis_", "platform_"),
         "probes": {host: {"release": RELEASE.get(host, "13"), "problems": []} for host in HOSTS},
     }
