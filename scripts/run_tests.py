@@ -30,7 +30,10 @@ LATEST = ROOT / ".cache" / "venv-latest" / "bin"
 BUDGETS = ROOT / "tests" / "budgets.yml"
 TAIL = 60
 COUNTS = re.compile(r"^(?:=+ )?(?=\d+ (?:passed|failed|error|skipped|xfailed))[^\n]* in [\d.]+s[^\n]*$", re.MULTILINE)
-ERRORS = re.compile(r"(?:ERROR|FATAL|FAILED|fatal:|E  |.*(?:Error|error):)")
+# A line of a difference that Ansible shows is a file's text, not an error.
+ERRORS = re.compile(r"(?![+-])(?:ERROR|FATAL|FAILED|fatal:|E  |.*(?:Error|error):)")
+# What names a failure in one line: a test, a task on a host, a molecule step, the runner's own words.
+NAMED = re.compile(r"(?:FAILED |ERROR |fatal: |ended |CRITICAL |\[ERROR\])")
 NOT_VERIFIED = re.compile(r"not verified here: .*")
 MEASURED = re.compile(r"measured: (.*)")
 GROUPS = ("prepare", "lint", "unit", "syntax", "docs", "package", "latest", "molecule")
@@ -410,6 +413,13 @@ def excerpt(text: str) -> list[str]:
     return [*early, "...", *lines[-TAIL:]] if early else lines[-TAIL:]
 
 
+def named_failures(text: str) -> list[str]:
+    """Return at most six lines that name what failed; without any, the last one."""
+    lines = [line.strip()[:200] for line in text.rstrip().splitlines() if line.strip()]
+    found = [line for line in dict.fromkeys(lines) if NAMED.match(line)]
+    return found[-6:] or lines[-1:]
+
+
 def table(stages: Iterable[Stage], given: Mapping[str, float], seconds: float, busy: float) -> str:
     """Return the result for people: what each stage took of the clock and of the processors, and what it was meant to take.
 
@@ -509,6 +519,9 @@ def run_all(stages: list[Stage], jobs: int) -> int:
     for line in sorted(not_verified):
         say(line)
     say("\n" + table(ran, budgets(), time.monotonic() - started, machine_seconds() - worked))
+    for stage in ran:
+        if stage.failed:
+            say("\n".join([f"\nFAILED  {stage.name}", *(f"    | {line}" for line in named_failures(logs[stage.name]))]))
     say(f"\n{sum(stage.passed for stage in ran)} passed, {sum(stage.failed for stage in ran)} failed")
     unaccounted = [stage for stage in stages if stage not in ran and stage.name not in runner.left_out]
     return int(bool(unaccounted) or any(stage.failed for stage in ran))

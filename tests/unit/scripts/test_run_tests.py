@@ -133,3 +133,24 @@ def test_the_table_names_what_is_over_its_budget_by_half() -> None:
     assert "over by half" not in next(line for line in lines if line.startswith("fits"))
     assert "over by half" in next(line for line in lines if line.startswith("over"))
     assert "150 s of processor" in lines[-1]
+
+
+def test_a_failure_is_named_and_a_shown_difference_is_not_one() -> None:
+    log = "\n".join(
+        [
+            "+    except OSError as error:",
+            "fatal: [db1]: FAILED! =>",
+            "    msg: the disk is full",
+            *["ok: [db1]"] * 80,
+            "FAILED test_1_service.py::test_page[gw1] - AssertionError: 404",
+            "== 1 failed, 3 passed in 9.10s ==",
+            "ended with status 1",
+        ]
+    )
+    assert run_tests.excerpt(log)[:2] == ["fatal: [db1]: FAILED! =>", "..."]
+    assert run_tests.named_failures(log) == [
+        "fatal: [db1]: FAILED! =>",
+        "FAILED test_1_service.py::test_page[gw1] - AssertionError: 404",
+        "ended with status 1",
+    ]
+    assert run_tests.named_failures("nothing\nlast words\n") == ["last words"]
