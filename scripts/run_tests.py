@@ -290,6 +290,9 @@ class Runner:
         entered = stage.log.with_suffix(".entered")
         entered.unlink(missing_ok=True)
         environment["UPTIER_ENTERED_SECONDS"] = str(entered)
+        lost = stage.log.with_suffix(".lost")  # what hosts had used when a test killed them
+        lost.unlink(missing_ok=True)
+        environment["UPTIER_LOST_SECONDS"] = str(lost)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Ansible and Molecule start hundreds of times
         # What prepares is waited for by the platform, and runs while there is none yet.
         steps_back = not stage.lane and stage.group != "prepare"
@@ -308,9 +311,8 @@ class Runner:
                     log.write(f"\n{wrong}\n".encode())
                 problem = problem or wrong
         stage.seconds = time.monotonic() - started
-        if entered.exists():
-            stage.own_seconds = max(0.0, stage.own_seconds - sum(map(float, entered.read_text(encoding="ascii").split())))
-        stage.host_seconds = max(0.0, processor_seconds(stage.lab) - before) if stage.lab else 0.0
+        stage.own_seconds = max(0.0, stage.own_seconds - noted(entered))
+        stage.host_seconds = max(0.0, processor_seconds(stage.lab) - before + noted(lost)) if stage.lab else 0.0
         text = stage.log.read_text(encoding="utf-8", errors="replace")
         stage.passed, stage.failed = count(text, bool(problem))
         if stage.group == "prepare":
@@ -353,6 +355,11 @@ class Runner:
         self.schedule.stop()
         for process in list(self.running):
             end_group(process)
+
+
+def noted(path: Path) -> float:
+    """Return the sum of the seconds that tests have noted in a file; 0 where they noted none."""
+    return sum(map(float, path.read_text(encoding="ascii").split())) if path.exists() else 0.0
 
 
 def ended(process: subprocess.Popen[bytes]) -> bool:

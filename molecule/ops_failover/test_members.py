@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
+from harness import engine
 from harness.patroni import change
 from harness.platform import ROOT, Platform, wait
 from harness.probes import Probe, missing_rows, prepare_writes
@@ -33,7 +34,7 @@ def wider(platform: Platform) -> Iterator[Platform]:
     lab = [sys.executable, str(ROOT / "scripts" / "lab.py"), "up", f"--name={platform.lab}", f"--net={platform.net}"]
     subprocess.run([*lab, f"--inventory={inventory}"], check=True, stdout=subprocess.DEVNULL)
     yield Platform(inventory, platform.lab, platform.tier)
-    platform.engine("rm", "--force", "--volumes", f"{platform.lab}-{NEW}")
+    engine.remove(platform.container(NEW))
     shutil.rmtree(inventory)
 
 

@@ -122,6 +122,14 @@ def test_what_runs_on_a_host_is_not_counted_twice(logs: Path) -> None:
     assert busy.own_seconds == 0.0
 
 
+def test_what_a_killed_host_had_used_counts(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_tests, "processor_seconds", lambda name: 5.0)
+    note = "import os; open(os.environ['UPTIER_LOST_SECONDS'], 'a').write('7.25\\n0.50\\n')"
+    kills = Stage("kills", "molecule", [[sys.executable, "-c", note]], lab="mol-kills")
+    run([kills])
+    assert kills.host_seconds == 7.75
+
+
 def test_every_stage_has_a_budget_and_no_budget_is_left_over() -> None:
     assert set(run_tests.budgets()) == {item.name for item in run_tests.all_stages()}
 
