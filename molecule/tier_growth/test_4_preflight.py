@@ -28,6 +28,7 @@ BROKEN = {
 SEEN = [
     "group postgressql is unknown, its hosts (db1) get nothing from it",
     "Did you mean postgresql?",
+    "hosts of several inventories have different authorities",
     "group etcd has 4 members (app1, app2, app3, gw2), an even number",
     "variable redis_memory_shar is set for app1, and no role reads it",
     "host app1 allocates 130% of its memory (redis_memory_share 0.90, app_memory_share 0.40)",
