@@ -24,7 +24,10 @@ def postgresql_settings(
 ) -> dict[str, Any]:
     """Return the settings of PostgreSQL that fit memory, processors, connections and disk."""
     try:
-        return postgresql_tuning.postgresql_settings(memory_mb, cpus, connections, workload, disk_mb, disk, workers)
+        # Behind -e, numbers are texts.
+        return postgresql_tuning.postgresql_settings(
+            float(memory_mb), int(cpus), int(connections), workload, int(disk_mb), disk, int(workers)
+        )
     except postgresql_tuning.TuningError as error:
         raise AnsibleFilterError(str(error)) from error
 
@@ -32,7 +35,7 @@ def postgresql_settings(
 def postgresql_connections(maximum: int, pooled: int, reserved: int, hosts: int) -> dict[str, Any]:
     """Return how the connections of one server are shared out: {maximum, pooled, hosts, each, reserved, free}."""
     try:
-        return dict(postgresql_tuning.postgresql_connections(maximum, pooled, reserved, hosts))
+        return dict(postgresql_tuning.postgresql_connections(int(maximum), int(pooled), int(reserved), hosts))
     except postgresql_tuning.TuningError as error:
         raise AnsibleFilterError(str(error)) from error
 

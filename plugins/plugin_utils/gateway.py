@@ -173,7 +173,7 @@ def _check(sites: Sequence[Mapping[str, Any]]) -> None:
 
 def zone_rate(per_minute: float, factor: float) -> str:
     """Return a rate as nginx writes it, never below one request a minute."""
-    return f"{max(1, round(per_minute * factor))}r/m"
+    return f"{max(1, round(float(per_minute) * float(factor)))}r/m"
 
 
 def site_files(sites: Iterable[Mapping[str, Any]], template: str, headers: str = "headers.conf.j2") -> list[dict[str, Any]]:

@@ -272,6 +272,40 @@ def test_texts_of_the_command_line_are_what_they_stand_for(tmp_path: Path) -> No
 READ = ["nginx_sites", "nginx_upstreams", "pgbouncer_databases", "alertmanager_channels", "redis_masters", "app_secret_env", "acme_sites"]
 
 
+INI = """
+[gateway]
+gw1 ansible_host=10.9.0.1
+gw2 ansible_host=10.9.0.2
+[app]
+app1 ansible_host=10.9.0.3
+app2 ansible_host=10.9.0.4
+app3 ansible_host=10.9.0.5
+[postgresql]
+db1 ansible_host=10.9.0.6 postgresql_synchronous=false
+db2 ansible_host=10.9.0.7 postgresql_synchronous=false
+[etcd:children]
+app
+[redis:children]
+app
+[monitoring]
+mon1 ansible_host=10.9.0.8
+[backup]
+mon1
+[all:vars]
+platform_domain=shop.example.org
+platform_virtual_address=10.9.0.100/24
+platform_admin_addresses=["10.9.9.0/24"]
+platform_expected_users=20000
+hardening_ssh_passwords=false
+redis_memory_share=0.2
+"""
+
+
+def test_an_inventory_of_ini_is_right(tmp_path: Path) -> None:
+    write(tmp_path / "hosts", INI)
+    assert problems_of([tmp_path / "hosts"], "growth") == []
+
+
 @pytest.mark.parametrize("given", [0, "text", ["a"], {"a": 1}, None, True, 1.5])
 def test_no_value_ends_the_check(given: Any) -> None:
     """Whatever stands there is a problem, or right: all variables of the page, and those that checks read, have it at once."""

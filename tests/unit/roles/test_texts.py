@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Every boolean of a specification is one wherever it is read: `false` in an INI file, or behind -e, is a text, which is true in Jinja."""
+"""Booleans and numbers of a specification are such wherever they are read.
+
+`false` in an INI file is a text, and everything behind -e NAME=VALUE is one: "false" is true in Jinja, and "3" * 2 is "33".
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,12 @@ NAMES = sorted(name for name, option in layers.specifications().items() if optio
 READ = re.compile(
     rf"(?<!['\w.])({'|'.join(NAMES)})\b(?!['\w]| is (?:true|false))(\s*\|\s*default\([^()]*\))?(?!\s*\|\s*(default\([^()]*\)\s*\|\s*)?bool\b)"
 )
+NUMBERS = sorted(
+    (name for name, option in layers.specifications().items() if option.get("type") in ("int", "float")), key=len, reverse=True
+)
+OPERATOR = r"(?:[<>]=?|[-+*/]|%(?!\})|==|!=)"
+NUMBER = rf"(?<!['\w.])(?:{'|'.join(NUMBERS)})\b(?!['\w])(?!\s*\|\s*(?:default\([^()]*\)\s*\|\s*)?(?:int|float|string)\b)"
+COMPUTED = re.compile(rf"({NUMBER})(?=\s*{OPERATOR})|{OPERATOR}\s*({NUMBER})|({NUMBER})\s+in\b")
 EXPRESSION = re.compile(r"\{\{(.*?)\}\}|\{%(.*?)%\}", re.S)
 # Expressions without braces.
 BARE = ("when", "that", "changed_when", "failed_when", "until")
@@ -49,18 +58,29 @@ def expressions(value: Any, key: str = "") -> Iterator[str]:
         )
 
 
-def unread(texts: Iterator[str]) -> list[str]:
+def unread(texts: Iterable[str]) -> list[str]:
     return sorted({match[1] for text in texts for match in READ.finditer(text)})
 
 
-def test_booleans_are_read_as_booleans() -> None:
-    wrong = {}
+def uncounted(texts: Iterable[str]) -> list[str]:
+    return sorted({name for text in texts for match in COMPUTED.finditer(text) for name in match.groups() if name})
+
+
+def everything() -> Iterator[tuple[str, list[str]]]:
+    """Yield all expressions of each file."""
     for path in FILES:
-        wrong[str(path.relative_to(ROOT))] = unread(expressions(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        yield str(path.relative_to(ROOT)), list(expressions(yaml.safe_load(path.read_text(encoding="utf-8"))))
     for path in TEMPLATES:
-        parts = (part for match in EXPRESSION.finditer(path.read_text(encoding="utf-8")) for part in match.groups() if part)
-        wrong[str(path.relative_to(ROOT))] = unread(parts)
-    assert {name: found for name, found in wrong.items() if found} == {}, "write `NAME | bool`"
+        parts = [part for match in EXPRESSION.finditer(path.read_text(encoding="utf-8")) for part in match.groups() if part]
+        yield str(path.relative_to(ROOT)), parts
+
+
+def test_booleans_are_read_as_booleans() -> None:
+    assert {name: found for name, texts in everything() if (found := unread(texts))} == {}, "write `NAME | bool`"
+
+
+def test_numbers_are_computed_with_as_numbers() -> None:
+    assert {name: found for name, texts in everything() if (found := uncounted(texts))} == {}, "write `NAME | int` (or float)"
 
 
 @pytest.mark.parametrize(
