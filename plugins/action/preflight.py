@@ -280,7 +280,8 @@ class ActionModule(ActionBase):
             values = [f"{name} is {templar.template(known[name])}" for name in names]
         except AnsibleError:
             return ""
-        return f"{', '.join(values) or 'one of its values'} (it asks for `{condition}`)"
+        asked = re.sub(r" \| (?:int|float|bool)\b", "", condition)  # how a text is read is nobody's concern
+        return f"{', '.join(values) or 'one of its values'} (it asks for `{asked}`)"
 
     def _structural(self, groups: dict[str, list[str]]) -> list[str]:
         """Return the groups all of whose hosts come from groups inside them."""

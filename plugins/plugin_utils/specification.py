@@ -47,7 +47,8 @@ def problems_of(name: str, option: Option, value: Any) -> list[Problem]:
 
 def _walk(where: str, name: str, option: Option, value: Any) -> Iterator[Problem]:
     """Look at one value; `where` is its place, `name` the last part of that."""
-    kind, hidden = option.get("type", "str"), bool(option.get("no_log") or SECRET.search(name))
+    kind = option.get("type", "str")
+    hidden = option.get("no_log") or (kind not in ("bool", "int", "float") and SECRET.search(name))
     seen = "" if hidden else shown(value)
     if kind == "bool" and isinstance(value, str) and ":" in where:
         # Roles read a variable of their own as what it says; inside a list or a dictionary, a text is true.
