@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, firewall, secrets
+from ansible_collections.uptier.platform.plugins.plugin_utils import found as on_hosts
 from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
 from ansible_collections.uptier.platform.plugins.plugin_utils.ports import (
     LAST,
@@ -474,11 +475,11 @@ def check_ports(context: Context) -> list[Problem]:
                 if one.clashes(other):
                     clashes.setdefault((other.who, one.who), []).append((one.port, host, one.spare or other.spare))
     problems = []
-    for (first, second), found in clashes.items():
-        ports = sorted({port for port, dummy, spare in found})
-        hosts = dict.fromkeys(host for dummy, host, spare in found)
+    for (first, second), seen_on in clashes.items():
+        ports = sorted({port for port, dummy, spare in seen_on})
+        hosts = dict.fromkeys(host for dummy, host, spare in seen_on)
         where, verb = (f"port {ports[0]}", "is") if len(ports) == 1 else (f"ports {listed(ports)}", "are")
-        spare = " A web service takes one more than it has instances, for releases." if any(spare for *dummy, spare in found) else ""
+        spare = " A web service takes one more than it has instances, for releases." if any(spare for *dummy, spare in seen_on) else ""
         seen = f"{verb} wanted by {first} and by {second} on {listed(hosts)}"
         problems.append(Problem(where, seen, f"Give one of them another port.{spare}"))
     return sorted(problems, key=lambda problem: problem.where)
@@ -499,6 +500,12 @@ def check_probes(context: Context) -> list[Problem]:
         for host in context.hosts("all")
         for problem in context.probes.get(host, {}).get("problems", ())
     ]
+
+
+def check_found(context: Context) -> list[Problem]:
+    """Look at what hosts had before the platform came."""
+    numbers = Numbers(context.hostvars, context.groups, context.profile)
+    return on_hosts.problems(context.probes, context.groups, numbers, context.completed, context.extra_flows, context.releases)
 
 
 def check_releases(context: Context) -> list[Problem]:
@@ -527,6 +534,7 @@ def check_releases(context: Context) -> list[Problem]:
 
 CHECKS = (
     check_probes,
+    check_found,
     check_specification,
     check_tier,
     check_groups,
@@ -565,7 +573,7 @@ def judge_probe(answer: Mapping[str, Any], releases: Mapping[str, Mapping[str, s
     """Turn what a host answered into {release, python, unpacked, problems}; `releases` are those that are supported, by number.
 
     `answer` holds: error (text or None), uid, os ("debian|12"), python ("3.11" or ""), interpreter, become (bool),
-    become_uid, become_error, unpacked (list of APPLICATION/VERSION).
+    become_uid, become_error, unpacked (list of APPLICATION/VERSION), look_error (what a look at the host ended with).
     """
     result: dict[str, Any] = {"release": None, "python": None, "unpacked": list(answer.get("unpacked") or ()), "problems": []}
 
@@ -596,6 +604,11 @@ def judge_probe(answer: Mapping[str, Any], releases: Mapping[str, Mapping[str, s
         report(
             f"is reached as uid {answer.get('uid')}, which is not root, and nothing says how to become root",
             "Set ansible_become: true in group_vars/all.",
+        )
+    if answer.get("look_error") and not result["problems"]:
+        report(
+            f"could not be looked at for what it has already ({squeeze(str(answer['look_error']))})",
+            f"Correct what {answer.get('interpreter')} says there; without that nobody knows what a run would take from the host.",
         )
     return result
 

@@ -11,9 +11,12 @@ from ansible_collections.uptier.platform.plugins.action.probe_host import Action
 GOOD = "Welcome to host\r\nuptier-probe\r\n0\r\ndebian|13\r\n3.13\r\n"
 
 
-def run(answers, become=False):
+def run(answers, become=False, **arguments):
     connection = MagicMock(become=MagicMock() if become else None)
-    action = ActionModule(MagicMock(check_mode=False, async_val=False), connection, MagicMock(), MagicMock(), MagicMock(), MagicMock())
+    task = MagicMock(check_mode=False, async_val=False, args=arguments)
+    action = ActionModule(
+        task, connection, MagicMock(), MagicMock(), MagicMock(template=MagicMock(side_effect=lambda value: value)), MagicMock()
+    )
     action._low_level_execute_command = MagicMock(side_effect=answers)
     return action.run(None, {})
 
@@ -57,4 +60,16 @@ def test_a_shell_that_says_nothing_of_use():
     assert (
         run([answer("", "Error response from daemon: No such container: x", 1)])["problems"][0]["seen"]
         == "is a container that does not exist"
+    )
+
+
+def test_a_look_at_what_is_there():
+    result = run([answer(GOOD), answer('0\r\n{"platform": true}\r\n')], look=True)
+    assert (result["found"], result["problems"]) == ({"platform": True}, [])
+    assert run([answer(GOOD)])["found"] == {}, "not asked for"
+
+
+def test_a_look_that_fails_is_not_taken_for_a_bare_host():
+    assert run([answer(GOOD), answer("0\r\n", "MemoryError")], look=True)["problems"][0]["seen"] == (
+        "could not be looked at for what it has already (MemoryError)"
     )
