@@ -41,3 +41,19 @@ def members(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], dom
             }
         )
     return found
+
+
+def interface_of(facts: Mapping[str, Any], address: str) -> str:
+    """Return the network interface that has an address, by its real name (eth0.100, bond0, br-lan); empty where none has it.
+
+    `facts` are Ansible's, whose keys have no dots and dashes; the name is in `device`.
+    """
+    wanted = ipaddress.ip_address(address)
+    for seen in facts.values():
+        if not isinstance(seen, Mapping) or "device" not in seen:
+            continue
+        first = seen.get("ipv4") or {}
+        entries = [*([first] if isinstance(first, Mapping) else first), *(seen.get("ipv4_secondaries") or ()), *(seen.get("ipv6") or ())]
+        if any(ipaddress.ip_address(str(entry["address"])) == wanted for entry in entries if entry.get("address")):
+            return str(seen["device"])
+    return ""
