@@ -25,6 +25,8 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.application import
 
 MARK = "uptier-probe"
 VERSION = 'import sys; print("%d.%d" % sys.version_info[:2])'
+# Who we are there, and from where we come as the host sees it.
+LOGIN = 'echo "$(id -u) $(id -un) ${SSH_CONNECTION%% *}"'
 # Releases of applications that are unpacked, as APPLICATION/VERSION.
 UNPACKED = "cd /opt/uptier/apps 2>/dev/null && ls -d */releases/* 2>/dev/null | sed s,/releases/,/, || true"
 APPLICATIONS = "platform_applications"
@@ -68,14 +70,22 @@ class ActionModule(ActionBase):
 
     def _ask(self, interpreter: str) -> dict[str, Any]:
         script = (
-            f"echo {MARK}; id -u; (. /etc/os-release && echo \"$ID|$VERSION_ID\") 2>/dev/null || echo '|'; "
+            f"echo {MARK}; {LOGIN}; (. /etc/os-release && echo \"$ID|$VERSION_ID\") 2>/dev/null || echo '|'; "
             f"{shlex.quote(interpreter)} -c {shlex.quote(VERSION)} 2>/dev/null || echo; {UNPACKED}"
         )
         answer = self._low_level_execute_command(script, sudoable=False)
         lines = answer["stdout"].replace("\r", "").partition(MARK + "\n")[2].splitlines()
         if len(lines) < 2:
             return {"error": answer.get("stderr") or answer["stdout"] or f"the connection ended with {answer.get('rc')}"}
-        return {"uid": lines[0], "os": lines[1], "python": lines[2] if len(lines) > 2 else "", "unpacked": lines[3:]}
+        login = [*lines[0].split(), "", ""]
+        return {
+            "uid": login[0],
+            "user": login[1],
+            "from": login[2],
+            "os": lines[1],
+            "python": lines[2] if len(lines) > 2 else "",
+            "unpacked": lines[3:],
+        }
 
     def _as_root(self, interpreter: str, question: dict[str, Any] | None) -> dict[str, Any]:
         script = "id -u"

@@ -27,6 +27,11 @@ def interface_of(facts: dict[str, Any], address: str) -> str:
         raise AnsibleFilterError(f"interface_of: {error}") from error
 
 
+def is_jump(host: str, hostvars: dict[str, Any]) -> bool:
+    """Tell whether SSH to another host goes through this one, as far as Ansible's variables say it."""
+    return topology.is_jump(host, hostvars)
+
+
 def tier_value(tier: str, key: str) -> Any:
     """Return one number of one tier."""
     try:
@@ -50,4 +55,10 @@ class FilterModule:
     """Filters of uptier.platform over inventory, tiers and releases."""
 
     def filters(self) -> dict[str, Any]:
-        return {"interface_of": interface_of, "members": members, "release_value": release_value, "tier_value": tier_value}
+        return {
+            "interface_of": interface_of,
+            "is_jump": is_jump,
+            "members": members,
+            "release_value": release_value,
+            "tier_value": tier_value,
+        }

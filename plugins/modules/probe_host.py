@@ -53,6 +53,11 @@ python:
   returned: when there is one
   type: str
   sample: "3.13"
+login:
+  description: User with whom Ansible logs in before it becomes root, and the address from which it comes as the host sees it.
+  returned: when the host answers
+  type: dict
+  sample: {user: deploy, from: 192.0.2.7}
 unpacked:
   description: Releases of applications that are unpacked on the host, as APPLICATION/VERSION.
   returned: always

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, firewall, secrets
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, firewall, login, secrets
 from ansible_collections.uptier.platform.plugins.plugin_utils import found as on_hosts
 from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
 from ansible_collections.uptier.platform.plugins.plugin_utils.ports import (
@@ -508,6 +508,11 @@ def check_found(context: Context) -> list[Problem]:
     return on_hosts.problems(context.probes, context.groups, numbers, context.completed, context.extra_flows, context.releases)
 
 
+def check_login(context: Context) -> list[Problem]:
+    """Look at how Ansible got in, and whether it still will."""
+    return login.problems(context.probes, context.groups, context.hostvars)
+
+
 def check_releases(context: Context) -> list[Problem]:
     problems = []
     for groups, reason, program in STORES:
@@ -535,6 +540,7 @@ def check_releases(context: Context) -> list[Problem]:
 CHECKS = (
     check_probes,
     check_found,
+    check_login,
     check_specification,
     check_tier,
     check_groups,
@@ -572,10 +578,12 @@ def message(problems: Sequence[Problem]) -> str:
 def judge_probe(answer: Mapping[str, Any], releases: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Turn what a host answered into {release, python, unpacked, problems}; `releases` are those that are supported, by number.
 
-    `answer` holds: error (text or None), uid, os ("debian|12"), python ("3.11" or ""), interpreter, become (bool),
-    become_uid, become_error, unpacked (list of APPLICATION/VERSION), look_error (what a look at the host ended with).
+    `answer` holds: error (text or None), uid, user, from (address of SSH's client; empty without SSH), os ("debian|12"),
+    python ("3.11" or ""), interpreter, become (bool), become_uid, become_error, unpacked (list of APPLICATION/VERSION),
+    look_error (what a look at the host ended with).
     """
     result: dict[str, Any] = {"release": None, "python": None, "unpacked": list(answer.get("unpacked") or ()), "problems": []}
+    result["login"] = {"user": answer["user"], "from": answer.get("from", "")} if answer.get("user") else {}
 
     def report(seen: str, fix: str) -> None:
         result["problems"].append({"seen": seen, "fix": fix})

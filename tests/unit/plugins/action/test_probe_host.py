@@ -45,6 +45,11 @@ def test_sudo_that_is_refused():
     assert result["problems"][0]["seen"] == "does not let the user become root (sudo: a password is required)"
 
 
+def test_how_ansible_came_in():
+    assert run([answer(GOOD.replace("\r\n0\r\n", "\r\n0 root 192.0.2.7\r\n"))])["login"] == {"user": "root", "from": "192.0.2.7"}
+    assert run([answer(GOOD)])["login"] == {}
+
+
 def test_no_python():
     assert run([answer("uptier-probe\n0\ndebian|12\n")])["problems"][0]["seen"] == "has no Python at /usr/bin/python3"
 

@@ -500,7 +500,7 @@ GOOD = {"uid": "0", "os": "debian|13", "python": "3.13", "interpreter": "/usr/bi
 
 
 def test_a_good_host():
-    assert p.judge_probe(GOOD, RELEASES) == {"release": "13", "python": "3.13", "unpacked": [], "problems": []}
+    assert p.judge_probe(GOOD, RELEASES) == {"release": "13", "python": "3.13", "unpacked": [], "login": {}, "problems": []}
     assert p.judge_probe({**GOOD, "uid": "1000", "become": True, "become_uid": "0"}, RELEASES)["problems"] == []
 
 
