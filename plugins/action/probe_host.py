@@ -62,11 +62,15 @@ class ActionModule(ActionBase):
         return result
 
     def _question(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        zone = self._value(variables, "base_timezone") or self._value(variables, "platform_timezone") or "UTC"
+        applications = completed(self._value(variables, APPLICATIONS) or [])
+        return found.question(variables.get("group_names") or (), applications, str(zone))
+
+    def _value(self, variables: Mapping[str, Any], name: str) -> Any:
         try:
-            applications = self._templar.template(variables.get(APPLICATIONS) or [])
+            return self._templar.template(variables.get(name))
         except AnsibleError:  # preflight says it
-            applications = []
-        return found.question(variables.get("group_names") or (), completed(applications))
+            return None
 
     def _ask(self, interpreter: str) -> dict[str, Any]:
         script = (

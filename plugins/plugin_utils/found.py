@@ -23,14 +23,15 @@ def parts() -> list[dict[str, Any]]:
     return data.read("found.yml")["platform_found"]
 
 
-def question(groups: Iterable[str], applications: Iterable[application.Application]) -> dict[str, Any]:
-    """Return what a host is asked; `groups` are those in which it is."""
+def question(groups: Iterable[str], applications: Iterable[application.Application], zone: str = "UTC") -> dict[str, Any]:
+    """Return what a host is asked; `groups` are those in which it is, `zone` is its time zone."""
     written, known = data.read("found.yml"), list(applications)
     return {
         "found": written["platform_found"],
         "claims": written["platform_claims"],
         "marks": written["platform_marks"],
         "groups": list(groups),
+        "zone": zone,
         "applications": [item["name"] for item in known],
         "units": [f"{unit['unit']}@.service" for unit in application.services(known)],
     }
@@ -92,6 +93,12 @@ def plan(
 
 def findings(facts: Mapping[str, Any], wanted: Plan) -> Iterator[Finding]:
     """Say what `facts` (module_utils/host/found.py) mean for a host of which this is `wanted`."""
+    strange = facts.get("strange_zone")
+    if strange:
+        yield Finding(
+            f"does not know the time zone {strange['name']} (base_timezone, or platform_timezone)",
+            f"{'Did you mean ' + strange['near'] + '? ' if strange['near'] else ''}The names are those of timedatectl list-timezones.",
+        )
     if facts.get("platform") and not facts.get("listeners") and not facts.get("parts") and not facts.get("clusters"):
         return
     named: set[str] = set()

@@ -72,7 +72,8 @@ class Look:
         except ValueError:
             claims = []
         ours = [part["name"] for part in self.asked["found"] if any(self.exists(path) for path in part["ours"])]
-        result = {"platform": platform, "claims": claims, "ours": ours, "parts": {}, "clusters": [], "redis": []}
+        result: dict[str, Any] = {"platform": platform, "claims": claims, "ours": ours, "parts": {}, "clusters": [], "redis": []}
+        result["strange_zone"] = self.strange_zone(self.asked["zone"])
         known = set(claims) | ({"all"} if platform else set())
         strange = [
             part
@@ -142,6 +143,19 @@ class Look:
             if name in self.asked["applications"] and not self.exists(f"/etc/sysusers.d/uptier-app-{name}.conf"):
                 found.append({"name": name, "uid": fields[2], "home": fields[5]})
         return found
+
+    def strange_zone(self, name: str) -> dict[str, str]:
+        """Return {name, near} of a time zone that the host does not know; nothing where it knows it, or has no list yet.
+
+        The list has old names too, whose files are in a package of their own on some releases.
+        """
+        lines = re.findall(r"^(?:Z (\S+) .*|L \S+ (\S+))$", self.read("/usr/share/zoneinfo/tzdata.zi"), re.MULTILINE)
+        names = ["".join(pair) for pair in lines]
+        if not names or name in names or (name and os.path.isfile(self.path(f"/usr/share/zoneinfo/{name}"))):
+            return {}
+        import difflib  # hardly ever needed
+
+        return {"name": name, "near": "".join(difflib.get_close_matches(name, names, n=1, cutoff=0.6))}
 
     # -- Processes
     def processes(self) -> list[dict[str, Any]]:

@@ -79,8 +79,8 @@ class Tree:
         for family, size in (("tcp", 13), ("tcp6", 37)):
             self.file(f"/proc/net/{family}", "head\n" + "".join(f"{line}\n" for line in lines if len(line.split()[1]) == size))
 
-    def look(self, groups=EVERY):
-        return on_host.Look(f.question(groups, APPLICATIONS), str(self.root)).answer()
+    def look(self, groups=EVERY, zone="UTC"):
+        return on_host.Look(f.question(groups, APPLICATIONS, zone), str(self.root)).answer()
 
 
 @pytest.fixture
@@ -278,6 +278,28 @@ def test_the_same_on_several_hosts_is_one_problem():
     assert [problem.where for problem in problems] == ["hosts a, b:"]
 
 
+ZONES = "# tzdb\nZ Europe/Berlin 0:53:28 - LMT 1893 Ap\n1 E CE%sT\nZ Etc/UTC 0 - UTC\nL America/New_York US/Eastern\nL Etc/UTC UTC\n"
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "US/Eastern", "UTC", "Custom/Place"])
+def test_time_zones_of_the_system(tree, zone):
+    tree.file("/usr/share/zoneinfo/tzdata.zi", ZONES)
+    tree.file("/usr/share/zoneinfo/Custom/Place", "TZif")
+    assert said(tree.look(zone=zone)) == []
+
+
+def test_a_time_zone_that_is_none(tree):
+    assert said(tree.look(zone="Europe/Berln")) == [], "a host without a list learns it from the role base"
+    tree.file("/etc/uptier/hosts")
+    tree.file("/usr/share/zoneinfo/tzdata.zi", ZONES)
+    assert said(tree.look([], zone="Europe/Berln"), []) == [
+        "host one does not know the time zone Europe/Berln (base_timezone, or platform_timezone). Did you mean Europe/Berlin? The names are those "
+        "of timedatectl list-timezones."
+    ]
+    assert "Did you mean" not in said(tree.look(zone="Nowhere"))[0]
+    assert "does not know the time zone Europe " in said(tree.look(zone="Europe"))[0], "a directory is no zone"
+
+
 # -- What is never refused
 
 
@@ -307,7 +329,7 @@ def test_a_second_run(tree):
     converged(tree)
     facts = tree.look()
     assert said(facts) == []
-    assert set(facts) == {"platform", "claims", "ours", "parts", "clusters", "redis"}, "nothing else is looked at there"
+    assert set(facts) == {"platform", "claims", "ours", "parts", "clusters", "redis", "strange_zone"}, "nothing else is looked at there"
 
 
 @pytest.mark.parametrize("part", [part["name"] for part in TABLE["platform_found"] if part["name"] != "PostgreSQL"])
