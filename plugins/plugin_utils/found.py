@@ -56,6 +56,7 @@ class Plan:
     version: str  # likewise
     wanted: Mapping[int, Port | str]  # ports, with their row in the table, or who wants it
     opened: frozenset[int]  # ports that a flow of the user opens
+    adopt: bool = False  # the PostgreSQL that is there
 
 
 def plan(
@@ -65,6 +66,7 @@ def plan(
     applications: Sequence[application.Application],
     flows: Iterable[Mapping[str, Any]],
     version: str,
+    adopt: bool,
 ) -> Plan:
     wanted: dict[int, Port | str] = {}
     for port in table().values():
@@ -88,7 +90,7 @@ def plan(
         if isinstance(port, int)
     }
     inside = frozenset(group for group, hosts in groups.items() if host in hosts)
-    return Plan(host, inside, database, version, wanted, frozenset(opened))
+    return Plan(host, inside, database, version, wanted, frozenset(opened), adopt)
 
 
 def findings(facts: Mapping[str, Any], wanted: Plan) -> Iterator[Finding]:
@@ -181,11 +183,18 @@ def of_postgresql(facts: Mapping[str, Any], wanted: Plan, planned: bool) -> Iter
         )
         if not planned:
             yield Finding(seen, f"Give the platform another host; or, if it may stay beside the platform, {stays(name)}.", name)
+        elif wanted.adopt and cluster["data"] == ours and cluster["config"]:
+            # What is in it the role looks at, before it stops it.
+            if not cluster["running"]:
+                start = f"pg_ctlcluster {cluster['name'].replace('/', ' ')} start"
+                yield Finding(f"{seen}; to be adopted it has to run, so that it can be looked at", f"Start it ({start}) and run again.")
         elif cluster["data"] == ours or cluster["port"] == wanted.port:
             lost = f"and the platform would take its {'directory' if cluster['data'] == ours else 'port'}"
+            adopt = "Or set postgresql_adopt: true, and Patroni leads it with its rows and roles. "
+            adopted = adopt if cluster["data"] == ours and cluster["config"] else ""
             yield Finding(
                 f"{seen}; {lost}",
-                f"Give the platform another host. Or dump it (pg_dumpall), {remove}, and load the dump into the platform's "
+                f"Give the platform another host. {adopted}Or dump it (pg_dumpall), {remove}, and load the dump into the platform's "
                 "cluster after the run.",
             )
         else:
@@ -263,6 +272,31 @@ def of_firewall(firewall: Mapping[str, str]) -> Finding:
     )
 
 
+def is_ours(name: str, probe: Mapping[str, Any]) -> bool:
+    return name in (probe.get("found") or {}).get("ours", ())
+
+
+def to_be_adopted(facts: Mapping[str, Any], wanted: Plan) -> bool:
+    """Tell whether the role would take over a cluster here; what it has begun to take over is the platform's."""
+    ours = f"/var/lib/postgresql/{wanted.version}/main"
+    here = any(cluster["data"] == ours and cluster["config"] for cluster in facts.get("clusters", ()))
+    return here and "PostgreSQL" not in facts.get("ours", ()) and "postgresql" in wanted.groups
+
+
+def several(adopters: Sequence[str], led: Sequence[str]) -> list[Problem]:
+    """Refuse what could not be one cluster: Patroni would stop a server whose data is of another one."""
+    where = f"host{'s' if len(adopters) > 1 else ''} {listed(adopters)}{':' if len(adopters) > 1 else ''}"
+    verb = "are" if len(adopters) > 1 else "is"
+    if adopters and led:
+        seen = f"{verb} to be adopted, and the platform's own cluster is on {listed(led)} already"
+        return [Problem(where, seen, "Move the data into that one (pg_dumpall), or give the platform another host.")]
+    if len(adopters) > 1:
+        seen = "are to be adopted, each with a PostgreSQL cluster of its own, and a platform has one"
+        fix = "Set postgresql_adopt: true for one of them; move the data of the others into it, or give the platform other hosts."
+        return [Problem(where, seen, fix)]
+    return []
+
+
 def problems(
     probes: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Sequence[str]],
@@ -273,15 +307,20 @@ def problems(
 ) -> list[Problem]:
     """Return what is wrong with all hosts. The same finding on several hosts is one problem."""
     found: dict[Finding, list[str]] = {}
+    adopters: list[str] = []
     for host in groups.get("all", ()):
         probe = probes.get(host, {})
         version = releases.get(str(probe.get("release")), {}).get("postgresql", "")
         tolerated = numbers.variables(host).get(TOLERATED) or ()
-        wanted = plan(host, groups, numbers, applications, flows, version)
+        adopt = str(numbers.variables(host).get("postgresql_adopt", False)).lower() in ("true", "yes", "on", "1")
+        wanted = plan(host, groups, numbers, applications, flows, version, adopt)
+        if adopt and to_be_adopted(probe.get("found") or {}, wanted):
+            adopters.append(host)
         for finding in findings(probe.get("found") or {}, wanted):
             if not finding.name or finding.name not in tolerated:
                 found.setdefault(finding, []).append(host)
-    return [
+    led = [host for host in groups.get("postgresql", ()) if is_ours("PostgreSQL", probes.get(host, {}))]
+    return several(adopters, led) + [
         Problem(f"host {hosts[0]}" if len(hosts) == 1 else f"hosts {listed(hosts)}:", finding.seen, finding.fix)
         for finding, hosts in found.items()
     ]

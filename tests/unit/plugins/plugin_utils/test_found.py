@@ -111,9 +111,45 @@ def test_debians_own_cluster_that_runs(tree):
     tree.listen(("0100007F:1538", 7))
     assert said(tree.look()) == [
         "host one has a PostgreSQL cluster that is not the platform's: 17/main, version 17, data in /var/lib/postgresql/17/main, port 5432, "
-        "running; and the platform would take its directory. Give the platform another host. Or dump it (pg_dumpall), remove it "
-        "(pg_dropcluster --stop 17 main), and load the dump into the platform's cluster after the run."
+        "running; and the platform would take its directory. Give the platform another host. Or set postgresql_adopt: true, and Patroni "
+        "leads it with its rows and roles. Or dump it (pg_dumpall), remove it (pg_dropcluster --stop 17 main), and load the dump into the "
+        "platform's cluster after the run."
     ]
+
+
+def test_a_cluster_to_be_adopted(tree):
+    tree.file("/etc/postgresql/17/main/postgresql.conf")
+    tree.file("/var/lib/postgresql/17/main/PG_VERSION", "17\n")
+    assert said(tree.look(), postgresql_adopt=True) == [
+        "host one has a PostgreSQL cluster that is not the platform's: 17/main, version 17, data in /var/lib/postgresql/17/main, port 5432, not "
+        "running; to be adopted it has to run, so that it can be looked at. Start it (pg_ctlcluster 17 main start) and run again."
+    ]
+    tree.process(40, "postgres", exe="/usr/lib/postgresql/17/bin/postgres", cwd="/var/lib/postgresql/17/main")
+    assert said(tree.look(), postgresql_adopt="yes") == []
+    assert len(said(tree.look(), release="12", postgresql_adopt=True)) == 1, "another major version"
+    tree.file("/etc/postgresql/17/main/postgresql.conf", "data_directory = '/srv/pg'\n")
+    tree.file("/srv/pg/PG_VERSION", "17\n")
+    assert any("data in /srv/pg" in text for text in said(tree.look(), postgresql_adopt=True)), "another directory"
+
+
+def test_only_one_cluster_can_become_the_platforms():
+    cluster = {"name": "17/main", "version": "17", "data": "/var/lib/postgresql/17/main", "config": "/etc/x", "port": 5432, "running": True}
+    inventory = {"all": ["a", "b", "c"], "postgresql": ["a", "b", "c"]}
+    numbers = Numbers({host: {"postgresql_adopt": True} for host in "abc"}, inventory)
+
+    def asked(**ours):
+        probes = {
+            host: {"release": "13", "found": {"clusters": [cluster] if host in "ab" else [], "ours": ours.get(host, [])}} for host in "abc"
+        }
+        return [str(problem) for problem in f.problems(probes, inventory, numbers, [], [], RELEASES)]
+
+    refused = (
+        "hosts a, b: are to be adopted, each with a PostgreSQL cluster of its own, and a platform has one. Set postgresql_adopt: true for one of them; "
+        "move the data of the others into it, or give the platform other hosts."
+    )
+    assert asked() == [refused]
+    assert asked(c=["PostgreSQL"])[0].startswith("hosts a, b: are to be adopted, and the platform's own cluster is on c already. ")
+    assert asked(a=["PostgreSQL"], b=["PostgreSQL"]) == [], "a run that was killed in between"
 
 
 def test_a_stopped_cluster_of_another_version(tree):
