@@ -28,9 +28,8 @@ options:
     type: str
     required: true
   port:
-    description: Port of the server once it is adopted.
+    description: Port of the server once it is adopted. Needed to adopt it.
     type: int
-    default: 5432
   preload:
     description: Libraries that are loaded at its start once it is adopted.
     type: list
@@ -59,6 +58,7 @@ EXAMPLES = r"""
 - name: Adopt | Have Patroni lead it
   uptier.platform.pg_adopt:
     version: "17"
+    port: "{{ postgresql_port }}"
     preload: [pg_stat_statements]
 """
 
@@ -91,14 +91,15 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["examined", "present"], "default": "present"},
             "version": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 5432},
+            "port": {"type": "int"},
             "preload": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 120},
         },
+        required_if=[("state", "present", ["port"])],
         supports_check_mode=True,
     )
     given = module.params
-    cluster = Cluster(module, given["version"], given["port"])
+    cluster = Cluster(module, given["version"], given["port"] or 0)
     unfinished = not cluster.is_somebodys and cluster.waits_for_patroni
     if not cluster.is_somebodys and not unfinished:
         module.exit_json(changed=False, running_port=0)

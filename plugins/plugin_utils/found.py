@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.plugin_utils import application, data
-from ansible_collections.uptier.platform.plugins.plugin_utils.ports import Numbers, Port, PortError, table
+from ansible_collections.uptier.platform.plugins.plugin_utils.ports import Numbers, Port, PortError, default, table
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed
 
 TOLERATED = "platform_tolerated"
@@ -32,6 +32,7 @@ def question(groups: Iterable[str], applications: Iterable[application.Applicati
         "marks": written["platform_marks"],
         "groups": list(groups),
         "zone": zone,
+        "port": default("postgresql"),
         "applications": [item["name"] for item in known],
         "units": [f"{unit['unit']}@.service" for unit in application.services(known)],
     }

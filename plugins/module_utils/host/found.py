@@ -247,7 +247,7 @@ class Look:
             settings = dict(SETTING.match(line).groups() for line in self.read(config).splitlines() if SETTING.match(line))
             data = settings.get("data_directory", f"/var/lib/postgresql/{version}/{name}")
             if self.exists(f"{data}/PG_VERSION"):
-                found[os.path.realpath(self.path(data))] = self.cluster(data, f"{version}/{name}", config, settings.get("port", "5432"))
+                found[os.path.realpath(self.path(data))] = self.cluster(data, f"{version}/{name}", config, settings.get("port", ""))
         places = [path for pattern in CLUSTERS for path in sorted(glob.glob(self.path(pattern)))] + sorted(map(self.path, running))
         for path in places:
             data = self.name(path)
@@ -261,8 +261,14 @@ class Look:
         version = self.read(f"{data}/PG_VERSION").strip()
         if not port:
             lines = self.read(f"{data}/postmaster.pid").splitlines()
-            port = lines[3] if len(lines) > 3 else "5432"
-        return {"name": name, "version": version, "data": data, "config": config, "port": int(port) if port.isdigit() else 5432}
+            port = lines[3] if len(lines) > 3 else ""
+        return {
+            "name": name,
+            "version": version,
+            "data": data,
+            "config": config,
+            "port": int(port) if port.isdigit() else self.asked["port"],
+        }
 
     def is_server(self, process: dict[str, Any]) -> bool:
         """Tell a server from its children, which have its working directory as well."""
