@@ -46,6 +46,8 @@ MEANINGS = {
     "application": "An application as P(uptier.platform.applications#filter) returns it.",
     "external": "Targets that are probed from outside, given by the user.",
     "extra": "What the user adds.",
+    "facts": "Ansible's facts of the host.",
+    "interface_of.address": "Address of the host.",
     "factor": "Multiplier of the rate.",
     "found": "Services as P(uptier.platform.app_units#filter) returns them.",
     "grafana_domain": "Domain under which Grafana is served; empty leaves it out.",

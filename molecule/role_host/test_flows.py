@@ -72,6 +72,15 @@ def test_nothing_is_pending(host):
     assert host.service("platform-firewall").is_enabled
 
 
+@pytest.mark.parametrize("command", ["start", "reload"])
+def test_rules_after_debians_unit_has_flushed_them(lab, command):
+    """Its own file flushes all tables, and with them the names that the container engine gives; here it takes away ours alone."""
+    app = lab.host("new")
+    app.run("printf 'table inet platform {}\\ndelete table inet platform\\n' > /etc/nftables.conf")
+    assert app.run(f"systemctl {command} nftables").rc == 0
+    assert app.run("nft list table inet platform").stdout.count("policy drop") == 2
+
+
 def test_rules_after_a_restart(lab, restarted):
     assert restarted.service("platform-firewall").is_running
     listen(restarted, 8085, 8443)

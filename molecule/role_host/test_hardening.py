@@ -32,7 +32,7 @@ def test_services_run(host):
 
 def test_effective_ssh_settings(host):
     settings = host.run("/usr/sbin/sshd -T").stdout.lower().splitlines()
-    for line in ("permitrootlogin no", "passwordauthentication no", "x11forwarding no", "maxauthtries 4", "allowtcpforwarding no"):
+    for line in ("permitrootlogin no", "passwordauthentication no", "x11forwarding no", "maxauthtries 4"):
         assert line in settings
 
 
@@ -52,6 +52,15 @@ def test_a_user_with_a_key_comes_in(pair):
     client, dummy, address, dummy2 = pair
     answer = client.run(f"{SSH} visitor@{address} id -un")
     assert answer.stdout.strip() == "visitor", answer.stderr
+
+
+def test_only_a_gateway_passes_on_and_only_to_ssh(lab):
+    def passed(name, port):
+        return lab.host("watch").run(f"{SSH} -W 127.0.0.1:{port} visitor@{lab.addresses[name]} </dev/null")
+
+    assert passed("old", 22).stdout.startswith("SSH-2.0-")
+    assert "administratively prohibited" in passed("old", 25).stderr
+    assert "administratively prohibited" in passed("new", 22).stderr
 
 
 def test_root_does_not(pair):

@@ -40,6 +40,15 @@ def test_no_unit_has_failed(platform: Platform) -> None:
     assert platform.failed_units("one") == []
 
 
+def test_every_log_file_is_rotated(platform: Platform) -> None:
+    """By logrotate; the journal, the list of last logins and apt's last plan keep to a size by themselves."""
+    platform.run("one", "sudo -u postgres true && test -s /var/log/sudo.log")
+    files = platform.output("one", "find /var/log -type f ! -path '/var/log/journal/*' ! -name lastlog ! -name eipp.log.xz").split()
+    rotated = platform.output("one", "logrotate --debug /etc/logrotate.conf 2>&1 | sed -n 's/^considering log //p'").split()
+    assert "/var/log/sudo.log" in rotated
+    assert [name for name in files if not any(name == log or name.startswith(f"{log}.") for log in rotated)] == []
+
+
 def test_second_run_changes_and_restarts_nothing(platform: Platform) -> None:
     before = platform.service_starts()["one"]
     run = platform.playbook()

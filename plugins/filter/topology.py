@@ -19,6 +19,19 @@ def members(hosts: list[str], hostvars: Any, domain: str = "internal") -> list[d
         raise AnsibleFilterError(str(error)) from error
 
 
+def interface_of(facts: dict[str, Any], address: str) -> str:
+    """Return the network interface that has an address, by its real name; empty where none has it."""
+    try:
+        return topology.interface_of(facts, address)
+    except ValueError as error:
+        raise AnsibleFilterError(f"interface_of: {error}") from error
+
+
+def is_jump(host: str, hostvars: dict[str, Any]) -> bool:
+    """Tell whether SSH to another host goes through this one, as far as Ansible's variables say it."""
+    return topology.is_jump(host, hostvars)
+
+
 def tier_value(tier: str, key: str) -> Any:
     """Return one number of one tier."""
     try:
@@ -42,4 +55,10 @@ class FilterModule:
     """Filters of uptier.platform over inventory, tiers and releases."""
 
     def filters(self) -> dict[str, Any]:
-        return {"members": members, "release_value": release_value, "tier_value": tier_value}
+        return {
+            "interface_of": interface_of,
+            "is_jump": is_jump,
+            "members": members,
+            "release_value": release_value,
+            "tier_value": tier_value,
+        }

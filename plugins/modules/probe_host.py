@@ -13,6 +13,13 @@ version_added: 0.1.0
 description:
   - Connects, asks for the Debian release and Python, and becomes root, in plain shell, so that it also works where Python is missing.
   - Never fails and never marks a host unreachable. What is wrong is returned as data, for M(uptier.platform.preflight).
+options:
+  look:
+    description:
+      - Look as root also at what the host has that the platform did not put there. It only reads.
+      - On a host that the platform has converged these are a few questions for files.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Changes nothing in either mode.
@@ -31,6 +38,7 @@ author:
 EXAMPLES = r"""
 - name: Preflight | Ask every host who it is
   uptier.platform.probe_host:
+    look: true
   register: __platform_probe
 """
 
@@ -45,12 +53,24 @@ python:
   returned: when there is one
   type: str
   sample: "3.13"
+login:
+  description: User with whom Ansible logs in before it becomes root, and the address from which it comes as the host sees it.
+  returned: when the host answers
+  type: dict
+  sample: {user: deploy, from: 192.0.2.7}
 unpacked:
   description: Releases of applications that are unpacked on the host, as APPLICATION/VERSION.
   returned: always
   type: list
   elements: str
   sample: [shop/1.4.0]
+found:
+  description:
+    - What is there that the platform did not put there, for M(uptier.platform.preflight) to judge. PostgreSQL's clusters, data of Redis, settings,
+      data and units of the programs that the host will get, who listens, firewalls, container engines, and users of the same names.
+  returned: always
+  type: dict
+  sample: {platform: true, ours: [PostgreSQL], claims: [postgresql], parts: {}, clusters: [], redis: []}
 problems:
   description: What prevents it, as it was seen, and how to fix it.
   returned: always

@@ -22,11 +22,13 @@ from ansible_collections.uptier.platform.plugins.plugin_utils import (
     gateway,
     inventory_check,
     layers,
+    login,
     redis_layout,
     secrets,
     specification,
     strangers,
 )
+from ansible_collections.uptier.platform.plugins.plugin_utils import found as on_hosts
 from ansible_collections.uptier.platform.plugins.plugin_utils.databases import database_users, databases
 from ansible_collections.uptier.platform.plugins.plugin_utils.ports import (
     LAST,
@@ -510,11 +512,11 @@ def check_ports(context: Context) -> list[Problem]:
                 if one.clashes(other):
                     clashes.setdefault((other.who, one.who), []).append((one.port, host, one.spare or other.spare))
     problems = []
-    for (first, second), found in clashes.items():
-        ports = sorted({port for port, dummy, spare in found})
-        hosts = dict.fromkeys(host for dummy, host, spare in found)
+    for (first, second), seen_on in clashes.items():
+        ports = sorted({port for port, dummy, spare in seen_on})
+        hosts = dict.fromkeys(host for dummy, host, spare in seen_on)
         where, verb = (f"port {ports[0]}", "is") if len(ports) == 1 else (f"ports {listed(ports)}", "are")
-        spare = " A web service takes one more than it has instances, for releases." if any(spare for *dummy, spare in found) else ""
+        spare = " A web service takes one more than it has instances, for releases." if any(spare for *dummy, spare in seen_on) else ""
         seen = f"{verb} wanted by {first} and by {second} on {listed(hosts)}"
         problems.append(Problem(where, seen, f"Give one of them another port.{spare}"))
     return sorted(problems, key=lambda problem: problem.where)
@@ -535,6 +537,17 @@ def check_probes(context: Context) -> list[Problem]:
         for host in context.hosts("all")
         for problem in context.probes.get(host, {}).get("problems", ())
     ]
+
+
+def check_found(context: Context) -> list[Problem]:
+    """Look at what hosts had before the platform came."""
+    numbers = Numbers(context.hostvars, context.groups, context.profile)
+    return on_hosts.problems(context.probes, context.groups, numbers, context.completed, context.extra_flows, context.releases)
+
+
+def check_login(context: Context) -> list[Problem]:
+    """Look at how Ansible got in, and whether it still will."""
+    return login.problems(context.probes, context.groups, context.hostvars)
 
 
 def check_releases(context: Context) -> list[Problem]:
@@ -605,6 +618,9 @@ def check_redis(context: Context) -> list[Problem]:
     if not context.profile or len(hosts) < context.profile.get("redis_hosts_min", 1):  # check_sizes() says that
         return []
     masters, replicas = (number(context, hosts[0], name, 0) for name in ("redis_masters", "redis_replicas_per_master"))
+    running = {host: int((context.probes.get(host, {}).get("found") or {}).get("redis_masters") or 0) for host in hosts}
+    if reshaped := redis_layout.reshaped(masters, running):
+        return [Problem("group redis", *reshaped)]
     # Memory and passwords are looked at elsewhere.
     said = redis_layout.problems([{"name": host} for host in hosts], masters, replicas, hosts[0], LAST, [], {})
     problems = []
@@ -709,6 +725,8 @@ def check_roles(context: Context) -> list[Problem]:
 
 CHECKS = (
     check_probes,
+    check_found,
+    check_login,
     check_specification,
     check_tier,
     check_groups,
@@ -766,10 +784,12 @@ def message(problems: Sequence[Problem]) -> str:
 def judge_probe(answer: Mapping[str, Any], releases: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Turn what a host answered into {release, python, unpacked, problems}; `releases` are those that are supported, by number.
 
-    `answer` holds: error (text or None), uid, os ("debian|12"), python ("3.11" or ""), interpreter, become (bool),
-    become_uid, become_error, unpacked (list of APPLICATION/VERSION).
+    `answer` holds: error (text or None), uid, user, from (address of SSH's client; empty without SSH), os ("debian|12"),
+    python ("3.11" or ""), interpreter, become (bool), become_uid, become_error, unpacked (list of APPLICATION/VERSION),
+    look_error (what a look at the host ended with).
     """
     result: dict[str, Any] = {"release": None, "python": None, "unpacked": list(answer.get("unpacked") or ()), "problems": []}
+    result["login"] = {"user": answer["user"], "from": answer.get("from", "")} if answer.get("user") else {}
 
     def report(seen: str, fix: str) -> None:
         result["problems"].append({"seen": seen, "fix": fix})
@@ -798,6 +818,11 @@ def judge_probe(answer: Mapping[str, Any], releases: Mapping[str, Mapping[str, s
         report(
             f"is reached as uid {answer.get('uid')}, which is not root, and nothing says how to become root",
             "Set ansible_become: true in group_vars/all.",
+        )
+    if answer.get("look_error") and not result["problems"]:
+        report(
+            f"could not be looked at for what it has already ({squeeze(str(answer['look_error']))})",
+            f"Correct what {answer.get('interpreter')} says there; without that nobody knows what a run would take from the host.",
         )
     return result
 

@@ -39,6 +39,22 @@ def layout(members: Sequence[Mapping[str, str]], masters: int, replicas: int, po
     ]
 
 
+def reshaped(declared: int, running: Mapping[str, int]) -> tuple[str, str] | None:
+    """Return why a running cluster cannot take the declared number of masters: (what was seen, what to do).
+
+    `running` has the masters that share the slots, by the host that remembers them; 0 where none do.
+    """
+    host, masters = next(((host, count) for host, count in running.items() if count), ("", 0))
+    if masters in (0, declared):
+        return None
+    seen = f"carries a cluster of {masters} {'master' if masters == 1 else 'masters'}, as {host} remembers it, and {declared} are declared"
+    fix = (
+        f"Set redis_masters: {masters}{' and redis_replicas_per_master: 0' if masters == 1 else ''}: slots with live keys are not moved to other "
+        "masters. Or put new hosts into the group in place of these, which form an empty cluster (docs/how-to/move-up-a-tier.md)."
+    )
+    return seen, fix
+
+
 def endpoints(members: Sequence[Mapping[str, str]], port: int, domain: str = "internal") -> str:
     """Return the addresses from which a client learns the cluster: redis-1.internal:6379,redis-2.internal:6379,..."""
     return ",".join(f"redis-{number}.{domain}:{port}" for number, dummy in enumerate(members, 1))

@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+# Where Ansible's variables say through which host its SSH goes.
+SSH_ARGUMENTS = ("ansible_ssh_common_args", "ansible_ssh_extra_args", "ansible_ssh_args")
 
 
 class TopologyError(ValueError):
@@ -41,3 +45,39 @@ def members(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], dom
             }
         )
     return found
+
+
+def interface_of(facts: Mapping[str, Any], address: str) -> str:
+    """Return the network interface that has an address, by its real name (eth0.100, bond0, br-lan); empty where none has it.
+
+    `facts` are Ansible's, whose keys have no dots and dashes; the name is in `device`.
+    """
+    wanted = ipaddress.ip_address(address)
+    for seen in facts.values():
+        if not isinstance(seen, Mapping) or "device" not in seen:
+            continue
+        first = seen.get("ipv4") or {}
+        entries = [*([first] if isinstance(first, Mapping) else first), *(seen.get("ipv4_secondaries") or ()), *(seen.get("ipv6") or ())]
+        if any(ipaddress.ip_address(str(entry["address"])) == wanted for entry in entries if entry.get("address")):
+            return str(seen["device"])
+    return ""
+
+
+def names_of(host: str, variables: Mapping[str, Any]) -> set[str]:
+    """Return under what SSH may know a host: its name in the inventory and its addresses."""
+    return {host, *(str(variables[name]) for name in ("ansible_host", "platform_address") if variables.get(name))}
+
+
+def is_jump(host: str, hostvars: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether SSH to another host goes through this one by -J, ProxyJump or ProxyCommand, as far as Ansible's variables say it."""
+    names = names_of(host, hostvars[host])
+    for other in hostvars:
+        if other == host:
+            continue
+        given = " ".join(str(hostvars[other].get(name) or "") for name in SSH_ARGUMENTS)
+        through = re.search(r"(?:-J|ProxyJump|ProxyCommand).*", given, re.DOTALL | re.IGNORECASE)
+        # user@host:port, user@[address]:port, and several hops with commas.
+        words = re.split(r"[\s'\"=,]+", through[0].replace("-J", "-J ")) if through else []
+        if names & {re.sub(r"^(?:.*@)?\[?(.*?)\]?(?::\d+)?$", r"\1", word) for word in words}:
+            return True
+    return False

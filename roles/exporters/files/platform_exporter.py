@@ -335,6 +335,26 @@ class Host:
         metrics.add("platform_reboot_required", "gauge", "Whether an update waits for a reboot.", waits)
 
 
+class Firewall:
+    """Whether the platform's rules are in force. Where they were never written there is nothing to say."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.path = Path(options["path"])
+
+    def collect(self, metrics: Metrics) -> None:
+        if not self.path.exists():
+            return
+        try:
+            chain = run(["nft", "list", "chain", "inet", "platform", "input"])
+        except subprocess.CalledProcessError as error:
+            if "No such file or directory" not in error.stderr:
+                raise
+            chain = ""
+        metrics.add(
+            "platform_firewall_loaded", "gauge", "Whether the platform's table keeps out what no flow permits.", "policy drop" in chain
+        )
+
+
 class PgBackRest:
     """Backups and repositories as `pgbackrest info` knows them."""
 
@@ -405,6 +425,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "pgbouncer": PgBouncer,
     "certificates": Certificates,
     "host": Host,
+    "firewall": Firewall,
     "pgbackrest": PgBackRest,
     "restored_wal": RestoredWal,
 }

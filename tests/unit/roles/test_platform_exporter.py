@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 
@@ -175,3 +176,31 @@ def test_textfile_is_replaced_whole(exporter, tmp_path):
     exporter.write({"output": str(output)}, [])
     assert output.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(
+    ("answer", "sample"),
+    [("chain input {\n\ttype filter hook input priority filter; policy drop;\n", 1), ("chain input {\n\tpolicy accept;\n", 0), (None, 0)],
+)
+def test_whether_the_firewall_is_loaded(exporter, monkeypatch, tmp_path, answer, sample):
+    def run(argv):
+        if answer is None:
+            raise subprocess.CalledProcessError(1, argv, "", "Error: No such file or directory")
+        return answer
+
+    monkeypatch.setattr(exporter, "run", run)
+    rules, metrics = tmp_path / "firewall.nft", exporter.Metrics()
+    exporter.Firewall({"path": str(rules)}).collect(metrics)
+    assert metrics.text().strip() == "", "a host without a firewall of the platform"
+    rules.touch()
+    exporter.Firewall({"path": str(rules)}).collect(metrics)
+    assert metrics.text().splitlines()[-1] == f"platform_firewall_loaded {sample}"
+
+
+def test_nftables_that_cannot_be_asked_is_no_answer(exporter, monkeypatch, tmp_path):
+    def run(argv):
+        raise subprocess.CalledProcessError(1, argv, "", "Error: Operation not permitted")
+
+    monkeypatch.setattr(exporter, "run", run)
+    with pytest.raises(subprocess.CalledProcessError):
+        exporter.Firewall({"path": str(tmp_path)}).collect(exporter.Metrics())

@@ -152,7 +152,6 @@ CASES: dict[str, Change] = {
     "more replicas than hosts": page(redis_masters=5, redis_replicas_per_master=3),
     "a time zone that is none": page(platform_timezone="Europe Berlin"),
     "timings of etcd": page(etcd_heartbeat_ms=300),
-    "root's login": lambda hosts, page: hosts["all"]["vars"].update(ansible_user="root"),
     "a truth value that is none": page(hardening_ssh_passwords="maybe"),
     "off without quotes": page(postgresql_watchdog=False),
     "a number with a comma": page(platform_expected_users="20,000"),

@@ -11,9 +11,12 @@ from ansible_collections.uptier.platform.plugins.action.probe_host import Action
 GOOD = "Welcome to host\r\nuptier-probe\r\n0\r\ndebian|13\r\n3.13\r\n"
 
 
-def run(answers, become=False):
+def run(answers, become=False, **arguments):
     connection = MagicMock(become=MagicMock() if become else None)
-    action = ActionModule(MagicMock(check_mode=False, async_val=False), connection, MagicMock(), MagicMock(), MagicMock(), MagicMock())
+    task = MagicMock(check_mode=False, async_val=False, args=arguments)
+    action = ActionModule(
+        task, connection, MagicMock(), MagicMock(), MagicMock(template=MagicMock(side_effect=lambda value: value)), MagicMock()
+    )
     action._low_level_execute_command = MagicMock(side_effect=answers)
     return action.run(None, {})
 
@@ -42,6 +45,11 @@ def test_sudo_that_is_refused():
     assert result["problems"][0]["seen"] == "does not let the user become root (sudo: a password is required)"
 
 
+def test_how_ansible_came_in():
+    assert run([answer(GOOD.replace("\r\n0\r\n", "\r\n0 root 192.0.2.7\r\n"))])["login"] == {"user": "root", "from": "192.0.2.7"}
+    assert run([answer(GOOD)])["login"] == {}
+
+
 def test_no_python():
     assert run([answer("uptier-probe\n0\ndebian|12\n")])["problems"][0]["seen"] == "has no Python at /usr/bin/python3"
 
@@ -57,4 +65,16 @@ def test_a_shell_that_says_nothing_of_use():
     assert (
         run([answer("", "Error response from daemon: No such container: x", 1)])["problems"][0]["seen"]
         == "is a container that does not exist"
+    )
+
+
+def test_a_look_at_what_is_there():
+    result = run([answer(GOOD), answer('0\r\n{"platform": true}\r\n')], look=True)
+    assert (result["found"], result["problems"]) == ({"platform": True}, [])
+    assert run([answer(GOOD)])["found"] == {}, "not asked for"
+
+
+def test_a_look_that_fails_is_not_taken_for_a_bare_host():
+    assert run([answer(GOOD), answer("0\r\n", "MemoryError")], look=True)["problems"][0]["seen"] == (
+        "could not be looked at for what it has already (MemoryError)"
     )

@@ -479,7 +479,7 @@ GOOD = {"uid": "0", "os": "debian|13", "python": "3.13", "interpreter": "/usr/bi
 
 
 def test_a_good_host():
-    assert p.judge_probe(GOOD, RELEASES) == {"release": "13", "python": "3.13", "unpacked": [], "problems": []}
+    assert p.judge_probe(GOOD, RELEASES) == {"release": "13", "python": "3.13", "unpacked": [], "login": {}, "problems": []}
     assert p.judge_probe({**GOOD, "uid": "1000", "become": True, "become_uid": "0"}, RELEASES)["problems"] == []
 
 
@@ -682,3 +682,18 @@ def test_the_exporter_of_a_providers_server_has_its_port():
     found.applications[0]["services"][0]["port"] = 9187
     found.groups["app"].append("mon1")
     assert "port 9187 is wanted by the PostgreSQL exporter and by service shop.web on mon1" in text(found)
+
+
+@pytest.mark.parametrize(("masters", "problems"), [(0, 0), (3, 0), (1, 1), (5, 1)])
+def test_a_shape_that_the_running_cluster_cannot_take(masters, problems):
+    """The tier declares three masters; a new host remembers none."""
+    found = context()
+    for host, count in zip(GROUPS["redis"], (0, masters, masters), strict=True):
+        found.probes[host]["found"] = {"redis_masters": count}
+    assert len(p.problems_of(found)) == problems
+    if masters == 1:
+        assert text(found) == one(
+            "group redis carries a cluster of 1 master, as app2 remembers it, and 3 are declared",
+            "Set redis_masters: 1 and redis_replicas_per_master: 0: slots with live keys are not moved to other masters. Or put new hosts into the "
+            "group in place of these, which form an empty cluster (docs/how-to/move-up-a-tier.md).",
+        )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of, members
+from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of, interface_of, members
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,34 @@ def test_members_come_in_inventory_order_with_names_and_zones() -> None:
         {"name": "db1", "address": "10.0.0.1", "fqdn": "db1.internal", "zone": ""},
     ]
     assert members(["db1"], hostvars, "corp.example")[0]["fqdn"] == "db1.corp.example"
+
+
+# As Ansible gathers them: the default route leads over the public interface.
+FACTS = {
+    "interfaces": ["lo", "ens3", "ens4.100", "bond0", "br-lan"],
+    "default_ipv4": {"interface": "ens3", "address": "203.0.113.7", "alias": "ens3"},
+    "lo": {"device": "lo", "ipv4": {"address": "127.0.0.1", "prefix": "8"}, "ipv6": [{"address": "::1", "prefix": "128"}]},
+    "ens3": {"device": "ens3", "ipv4": {"address": "203.0.113.7"}, "ipv6": [{"address": "fe80::1", "scope": "link"}]},
+    "ens4_100": {"device": "ens4.100", "ipv4": {"address": "10.0.0.11"}, "ipv4_secondaries": [{"address": "10.0.0.100"}]},
+    "bond0": {"device": "bond0", "type": "bonding", "ipv4": {"address": "10.1.0.11"}},
+    "br_lan": {"device": "br-lan", "type": "bridge", "ipv6": [{"address": "fd00::11"}]},
+    "ens5": {"device": "ens5", "active": False},
+    "eth_aliases": {"device": "dummy0", "ipv4": [{"address": "10.9.0.1"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("address", "interface"),
+    [
+        ("203.0.113.7", "ens3"),
+        ("10.0.0.11", "ens4.100"),
+        ("10.0.0.100", "ens4.100"),
+        ("10.1.0.11", "bond0"),
+        ("fd00:0::11", "br-lan"),
+        ("10.9.0.1", "dummy0"),
+        ("10.0.0.12", ""),
+    ],
+)
+def test_the_interface_that_has_an_address(address, interface):
+    assert interface_of(FACTS, address) == interface
+    assert interface_of({}, address) == ""
