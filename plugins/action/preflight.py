@@ -31,7 +31,7 @@ ANSIBLES = frozenset(
     | {f"ansible_ssh_{name}" for name in ("common_args", "extra_args", "args", "host_key_checking", "transfer_method", "retries")}
 )
 # What roles with checks of their own above would say again, and less plainly.
-SAID = ("acme", "alertmanager", "app", "hardening", "keepalived", "nginx", "pgbackrest", "pgbouncer", "postgresql_managed", "redis")
+SAID = ("acme", "alertmanager", "app", "hardening", "nginx", "pgbouncer", "postgresql_managed", "redis")
 # What other checks look at, and what is not the user's: a condition that reads nothing else needs no answer here.
 COVERED = {
     *("ansible_facts", "ansible_host", "ansible_play_hosts", "group_names", "groups", "hostvars"),

@@ -74,7 +74,7 @@ def sites(
     for place, site in [(f"{where} {site.get('name')}", site) for where, site in placed if where.startswith("variable")] + [
         (f"{where} {setting.get('name')}", setting) for where, setting in settings
     ]:
-        problems += _references(place, site, upstreams, limits)
+        problems += _references(place, site, upstreams, limits, bool(whole(values.get("nginx_cache_max_mb"))))
     return problems
 
 
@@ -102,7 +102,7 @@ def _site(place: str, name: str, site: Mapping[str, Any], names: Sequence[str]) 
 
 
 def _references(
-    place: str, site: Mapping[str, Any], upstreams: Mapping[str, Sequence[str] | None], limits: Sequence[str]
+    place: str, site: Mapping[str, Any], upstreams: Mapping[str, Sequence[str] | None], limits: Sequence[str], cached: bool
 ) -> Iterator[Problem]:
     """Look at what a site and its locations refer to."""
     places = [(place, site)]
@@ -125,6 +125,9 @@ def _references(
             yield Problem(
                 f"{where}: upstream", f"is {upstream}, which has no hosts", "Add hosts to its group, or addresses to nginx_upstreams."
             )
+        if (whole(entry.get("cache_seconds")) or 0) > 0 and not cached:
+            fix = "Set nginx_cache_max_mb to the megabytes of disk that answers may take, or leave cache_seconds out."
+            yield Problem(f"{where}: cache_seconds", f"is {entry['cache_seconds']}, and the gateways have no cache", fix)
         for limit in entry.get("rate_limits") or () if isinstance(entry.get("rate_limits"), (list, tuple)) else ():
             if limit not in limits:
                 fix = f"{nearest(str(limit), limits)}Those of nginx_rate_limits are {listed(limits) or 'none'}."
@@ -176,7 +179,7 @@ def certificates(values: Mapping[str, Any], wanted: Sequence[str], files: Sequen
 
     `wanted` are all domains of the gateway, `files` the sites that name their certificates, with the variable.
     """
-    problems = []
+    problems = list(doubled("variable acme_sites", (site.get("name") for dummy, site in files)))
     if values.get("acme_provider") == "provided":
         lacking = [f"{name}: {site.get('name')}" for name, site in files if not (site.get("certificate") and site.get("key"))]
         if "acme_sites" not in values and wanted:
@@ -207,7 +210,7 @@ def certificates(values: Mapping[str, Any], wanted: Sequence[str], files: Sequen
 # -- pools and channels ----------------------------------------------------------------------------------------------
 
 
-def pools(given: Any, hosts: int, budget: int, passwords: Mapping[str, Any] | None) -> list[Problem]:
+def pools(given: Any, hosts: int, budget: int, passwords: Mapping[str, Any] | None, administrator: Any) -> list[Problem]:
     """Look at pools that a user wrote; what follows from the applications fits by itself."""
     found = entries(given)
     problems = list(doubled("variable pgbouncer_databases", (pool.get("name") for pool in found)))
@@ -215,7 +218,9 @@ def pools(given: Any, hosts: int, budget: int, passwords: Mapping[str, Any] | No
         place, size = f"variable pgbouncer_databases[{number}] {pool.get('name')}", whole(pool.get("size"))
         if size is not None and size < 1:
             problems.append(Problem(f"{place}: size", f"is {size}, so nobody would ever get a connection", "Use 1 or more."))
-        if pool.get("user") and passwords is not None and not passwords.get(pool["user"]):
+        if pool.get("user") and pool["user"] == administrator:
+            problems.append(Problem(f"{place}: user", f"is {administrator}, the pooler's administrator", "Give one of them another name."))
+        elif pool.get("user") and passwords is not None and not passwords.get(pool["user"]):
             fix = "Put one into vault_postgresql_user_passwords in the vault file (ansible-vault edit)."
             problems.append(Problem(f"{place}: user", f"is {pool['user']}, who has no password", fix))
     total = hosts * sum(whole(pool.get("size")) or 0 for pool in found)
@@ -224,6 +229,19 @@ def pools(given: Any, hosts: int, budget: int, passwords: Mapping[str, Any] | No
         problems.append(
             Problem("variable pgbouncer_databases", seen, "Make the pools smaller, or raise the budget and postgresql_max_connections.")
         )
+    return problems
+
+
+def objects(values: Mapping[str, Any], variables: Sequence[str], known: Sequence[str]) -> list[Problem]:
+    """Find indexes, partitions and statements of a database that there is not; `known` are those that there will be."""
+    problems = []
+    for variable in variables:
+        for number, entry in enumerate(entries(values.get(variable))):
+            database = entry.get("database")
+            if isinstance(database, str) and database not in known:
+                place = f"variable {variable}[{number}] {entry.get('name') or entry.get('table') or ''}".rstrip()
+                fix = f"{nearest(database, known)}The databases are {listed(known) or 'none'}."
+                problems.append(Problem(f"{place}: database", f"is {database}, and there is no such database", fix))
     return problems
 
 

@@ -621,8 +621,10 @@ def check_redis(context: Context) -> list[Problem]:
     running = {host: int((context.probes.get(host, {}).get("found") or {}).get("redis_masters") or 0) for host in hosts}
     if reshaped := redis_layout.reshaped(masters, running):
         return [Problem("group redis", *reshaped)]
-    # Memory and passwords are looked at elsewhere.
-    said = redis_layout.problems([{"name": host} for host in hosts], masters, replicas, hosts[0], LAST, [], {})
+    # Memory and the platform's own passwords are looked at elsewhere.
+    own = edge_check.entries(context.values.get(hosts[0], {}).get("redis_users"))
+    accounts = [user for user in own if isinstance(user.get("name"), str) and isinstance(user.get("password"), (str, int))]
+    said = redis_layout.problems([{"name": host} for host in hosts], masters, replicas, hosts[0], LAST, accounts, {})
     problems = []
     for text in said:
         seen, dummy, fix = text.partition(": ")
@@ -673,7 +675,20 @@ def check_pools(context: Context) -> list[Problem]:
     passwords = context.hostvars[hosts[0]].get("vault_postgresql_user_passwords")
     budget = number(context, hosts[0], "pgbouncer_connection_budget", 0)
     passwords = passwords if isinstance(passwords, Mapping) else None
-    return edge_check.pools(context.values[hosts[0]]["pgbouncer_databases"], len(hosts), budget, passwords)
+    administrator = effective(context, hosts[0], "pgbouncer_admin_user")
+    return edge_check.pools(context.values[hosts[0]]["pgbouncer_databases"], len(hosts), budget, passwords, administrator)
+
+
+def check_objects(context: Context) -> list[Problem]:
+    """Look at what is to be made in databases."""
+    role, hosts = ("postgresql_managed", context.hosts("app")) if context.managed else ("postgresql", context.hosts("postgresql"))
+    if not hosts:
+        return []
+    values = context.values.get(hosts[0], {})
+    own = [str(entry.get("name")) for entry in edge_check.entries(values.get(f"{role}_databases"))]
+    known = own or [entry["name"] for entry in databases(context.completed)]
+    variables = [f"{role}_{kind}" for kind in ("indexes", "partitions", "init_sql")]
+    return edge_check.objects(values, variables, [*known, "postgres"])
 
 
 def check_channels(context: Context) -> list[Problem]:
@@ -743,6 +758,7 @@ CHECKS = (
     check_redis,
     check_connections,
     check_pools,
+    check_objects,
     check_applications,
     check_gateway,
     check_channels,

@@ -100,6 +100,14 @@ CASES: dict[str, Change] = {
     "partitions with an unknown key": page(
         postgresql_partitions=[{"database": "shop", "table": "events", "interval": "monthly", "retain": 3}]
     ),
+    "an index in an unknown database": page(
+        postgresql_indexes=[{"database": "shpo", "table": "orders", "name": "by_user", "columns": ["user"]}]
+    ),
+    "a cache that is not there": page(nginx_site_settings=[{"name": "shop", "locations": [{"path": "/api/", "cache_seconds": 5}]}]),
+    "a user of the cache": page(redis_users=[{"name": "admin", "password": "short", "keys": ["*"]}]),
+    "a router id of VRRP": page(keepalived_router_id=300),
+    "no backups kept": page(pgbackrest_full_retention_days=0),
+    "a pool of the administrator": page(pgbouncer_databases=[{"name": "shop", "database": "shop", "user": "platform_admin", "size": 1}]),
     "a domain with a scheme": app(domains=["https://shop.example.org"]),
     "a domain with umlauts": app(domains=["müller.example.org"]),
     "secrets of no application": page(app_secret_env={"shpo": {"KEY": "x"}}),
