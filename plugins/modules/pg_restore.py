@@ -21,9 +21,10 @@ options:
       - V(looked) says what is there and changes nothing.
       - V(agreed) decides from which backup and along which timeline, refuses what would end badly, and writes the decision down.
       - V(reached) takes this host to O(goal).
+      - V(announced) has the new history of the leader that serves in the repository at once, which the others wait for.
       - V(finished) ends the restore.
     type: str
-    choices: [looked, agreed, reached, finished]
+    choices: [looked, agreed, reached, announced, finished]
     required: true
   goal:
     description:
@@ -316,6 +317,11 @@ class Task:
         aside = str(self.member.aside(record))
         return {"changed": bool(steps), "steps": steps, "seconds": self.member.seconds, "notes": self.member.notes, "aside": aside}
 
+    def announced(self) -> dict[str, Any]:
+        if not self.module.check_mode:
+            self.member.announce()
+        return {"changed": False}
+
     def finished(self) -> dict[str, Any]:
         there = self.store.record() is not None
         if there and not self.module.check_mode:
@@ -328,7 +334,7 @@ class Task:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["looked", "agreed", "reached", "finished"], "required": True},
+            "state": {"type": "str", "choices": ["looked", "agreed", "reached", "announced", "finished"], "required": True},
             "goal": {"type": "str", "choices": list(GOALS)},
             "member": {"type": "str", "required": True},
             "leader": {"type": "str"},
@@ -358,14 +364,13 @@ def main() -> None:
         task = Task(module)
         result = getattr(task, module.params["state"])()
     except Busy as holder:
-        module.fail_json(
-            msg=f"Another operation is changing {module.params['scope']}: {holder}. Wait until it has ended.", reason="busy"
-        )
+        module.fail_json(msg=f"Another operation is changing {module.params['scope']}: {holder}. Wait until it has ended.", reason="busy")
     except PostgresqlError as error:
         module.fail_json(msg=str(error), reason=error.reason)
     except NoAnswer as error:
         module.fail_json(
-            msg=f"etcd does not answer, and nothing is restored without it: {error}. Bring back a quorum of its members first.", reason="no_quorum"
+            msg=f"etcd does not answer, and nothing is restored without it: {error}. Bring back a quorum of its members first.",
+            reason="no_quorum",
         )
     except OSError as error:
         module.fail_json(msg=f"{error}. It is safe to run this again.", reason="file")

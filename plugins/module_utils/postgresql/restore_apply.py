@@ -62,21 +62,21 @@ def acting_as(user: str) -> Iterator[None]:
         os.seteuid(me)
 
 
-def data_directory(stanza: str, config: str = CONFIG) -> Path:
-    """Return the data directory that pgBackRest has for this host.
+def own_server(stanza: str, config: str = CONFIG) -> dict[str, str]:
+    """Return what pgBackRest knows of this host's server: path (of the data), port and socket-path.
 
     Raises:
-        OperationError: its configuration names none.
+        OperationError: its configuration names no server on this host.
     """
     try:
         text = Path(config).read_text(encoding="utf-8")
     except OSError as error:
         raise OperationError("not_configured", f"{config} cannot be read: {error}. The role pgbackrest writes it.") from error
     section = text.partition(f"\n[{stanza}]\n")[2].partition("\n[")[0]
-    found = re.search(r"^pg1-path=(.+)$", section, re.MULTILINE)
-    if not found or re.search(r"^pg1-host=", section, re.MULTILINE):
+    found = dict(re.findall(r"^pg1-([a-z-]+) *= *(.+?) *$", section, re.MULTILINE))
+    if "path" not in found or "host" in found:
         raise OperationError("not_configured", f"{config} names no data directory on this host for the stanza {stanza}.")
-    return Path(found[1].strip())
+    return {"port": "5432", "socket-path": "/run/postgresql", **found}
 
 
 class Member:
@@ -94,7 +94,8 @@ class Member:
             unarchived: go on although the end of the log cannot be brought to the repository.
         """
         self.run, self.stanza, self.user, self.store, self.timeout, self.unarchived = run, stanza, user, store, timeout, unarchived
-        self.data = data_directory(stanza)
+        self.server = own_server(stanza)
+        self.data = Path(self.server["path"])
         self.backups = PgBackRest(stanza, user)
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
@@ -119,7 +120,7 @@ class Member:
             return Seen(
                 blocked=BLOCK.exists(),
                 patroni=self._unit("patroni.service")["ActiveState"] not in ("inactive", "failed"),
-                server=self._server() and not recovering,
+                server=self._runs() and not recovering,
                 aside=aside,
                 copying=copying["Description"] if copying["ActiveState"] in ("active", "activating", "deactivating") else "",
                 copied=_text(self.mark(record)) if record and aside else "",
@@ -173,9 +174,9 @@ class Member:
     def _unit(self, name: str) -> dict[str, str]:
         wanted = ["ActiveState", "Result", "Description"]
         out = self.run(["systemctl", "show", name, *(f"--property={key}" for key in wanted)])[1]
-        return {key: "" for key in wanted} | dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        return dict.fromkeys(wanted, "") | dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
-    def _server(self) -> bool:
+    def _runs(self) -> bool:
         """Tell whether PostgreSQL runs in the data directory."""
         try:
             number = int(_text(self.data / "postmaster.pid").split("\n", 1)[0])
@@ -371,6 +372,13 @@ class Member:
     def _start_patroni(self, *dummy: Any) -> None:
         self.run(["systemctl", "reset-failed", "patroni.service"])
         self._systemctl("start", "patroni.service")
+
+    def announce(self) -> None:
+        """Have the repository receive WAL of the new history now, and not when the segment is full or old enough."""
+        argv = [self._program("psql"), "-X", "-q", "-h", self.server["socket-path"], "-p", self.server["port"], "-d", "postgres"]
+        code, out, err = self._as_owner([*argv, "-A", "-t", "-c", "SELECT pg_switch_wal() WHERE NOT pg_is_in_recovery()"])
+        if code:
+            raise OperationError("sql", f"The restored leader does not answer on its socket: {(err or out).strip()}")
 
     # Units ------------------------------------------------------------------------------------------------------------
 

@@ -187,7 +187,9 @@ def choose(found: Repository, request: Request, histories: Mapping[int, str], no
         if head and int(head[:8], 16) <= timeline and position > segment_end(head):
             raise Refusal("not_archived", f"{request.value} is not in the repository yet. {bounds}")
     if not there:
-        raise Refusal("no_such_point", f"No backup leads to timeline {timeline}. {bounds} Name another history with its timeline, or a backup.")
+        raise Refusal(
+            "no_such_point", f"No backup leads to timeline {timeline}. {bounds} Name another history with its timeline, or a backup."
+        )
     try:
         backup = backup_for(there, request.kind, request.value)
     except TargetError as error:

@@ -115,7 +115,9 @@ class RestoreStore(Store):
                 return str(holder["lease"])
             if not holder:
                 lease = str(self.call("lease/grant", {"TTL": LOCK_SECONDS})["ID"])
-                put = {"request_put": {"key": self.lock_key, "value": encoded(json.dumps({**who, "run": run, "lease": lease})), "lease": lease}}
+                put = {
+                    "request_put": {"key": self.lock_key, "value": encoded(json.dumps({**who, "run": run, "lease": lease})), "lease": lease}
+                }
                 free = {"key": self.lock_key, "target": "CREATE", "result": "EQUAL", "create_revision": "0"}
                 if self.call("kv/txn", {"compare": [free], "success": [put]}).get("succeeded"):
                     return lease
