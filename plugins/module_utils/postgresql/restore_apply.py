@@ -13,6 +13,7 @@ import glob
 import os
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ LOOK_SECONDS = 0.5
 STOP_SECONDS = 120
 PUSH_SECONDS = 60.0
 SEGMENT = re.compile(r"[0-9A-F]{24}|[0-9A-F]{8}\.history")
+# How Patroni's programs that make a standby look in the list of processes.
+MAKING = re.compile(r"postgresql-restore-member\.py|^\S*pgbackrest .*\brestore\b|^\S*pg_basebackup |^\S*pg_rewind ")
 # What pgBackRest writes for the recovery. A member that follows another one later must not find it.
 RECOVERY_SETTINGS = (
     *("restore_command", "recovery_target", "recovery_target_time", "recovery_target_lsn", "recovery_target_name", "recovery_target_xid"),
@@ -119,7 +122,7 @@ class Member:
             aside = record is not None and self.aside(record).exists()
             return Seen(
                 blocked=BLOCK.exists(),
-                patroni=self._unit("patroni.service")["ActiveState"] not in ("inactive", "failed"),
+                patroni=self._unit("patroni.service")["ActiveState"] not in ("inactive", "failed") or bool(self._left_over()),
                 server=self._runs() and not recovering,
                 aside=aside,
                 copying=copying["Description"] if copying["ActiveState"] in ("active", "activating", "deactivating") else "",
@@ -184,6 +187,16 @@ class Member:
         except (OSError, ValueError):
             return False
 
+    def _left_over(self) -> list[int]:
+        """Return the processes with which Patroni makes a standby's data: they outlive it, and would write between what is restored."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                words = _text(entry / "cmdline").replace("\0", " ")
+                if MAKING.search(words) and COPY not in _text(entry / "cgroup"):
+                    found.append(int(entry.name))
+        return found
+
     def _control(self, what: str) -> str:
         out = self._as_owner([self._program("pg_controldata"), str(self.data)])[1]
         return dict((part.strip() for part in line.split(":", 1)) for line in out.splitlines() if ":" in line).get(what, "")
@@ -229,6 +242,9 @@ class Member:
 
     def _stop_patroni(self, *dummy: Any) -> None:
         self._systemctl("stop", "postgresql-heartbeat.timer", "postgresql-watch.service", "patroni.service")
+        for number in self._left_over():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
 
     def _stop_server(self, *dummy: Any) -> None:
         """Stop what Patroni has left behind."""
