@@ -189,6 +189,8 @@ def refuse_unusable(found: Repository, number: int = 0) -> None:
         return
     if "CryptoError" in message or "FormatError" in message or "cipher" in message.lower():
         raise TargetError("wrong_key", f"The repository of {found.stanza} cannot be read: {message}. {REMEDIES[95][1]}")
+    if "ConnectError" in message or "HostInvalid" in message:
+        raise TargetError("unreachable", f"The repository of {found.stanza} does not answer: {message}. {REMEDIES[49][1]}")
     if code == NO_BACKUP:
         raise TargetError("no_backup", f"The stanza {found.stanza} has no backup. Start pgbackrest-backup@full.service on the backup host.")
     if code in (1, 3):
