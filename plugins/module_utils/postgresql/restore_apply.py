@@ -82,6 +82,29 @@ def own_server(stanza: str, config: str = CONFIG) -> dict[str, str]:
     return {"port": "5432", "socket-path": "/run/postgresql", **found}
 
 
+def histories_of(backups: PgBackRest, archive_id: str, newest: int) -> dict[int, str]:
+    """Return the history files of the repository, by timeline.
+
+    Args:
+        backups: whose repository.
+        archive_id: directory of the cluster's WAL in it.
+        newest: timeline of the newest segment; the next one may have a history already.
+
+    Raises:
+        RepositoryError: the repository does not answer.
+    """
+    found = {}
+    for timeline in range(2, newest + 2):
+        path = f"archive/{backups.stanza}/{archive_id}/{timeline:08X}.history"
+        argv = [PROGRAM, f"--stanza={backups.stanza}", "--ignore-missing", "--log-level-console=error", "repo-get", path]
+        code, out, err = backups.once(argv, 60.0)
+        if code == 0 and out.strip():
+            found[timeline] = out
+        elif code not in (0, 1):  # 1: there is no such file
+            raise explain("repo-get", code, f"{out}\n{err}")
+    return found
+
+
 class Member:
     """One database host."""
 
@@ -162,17 +185,7 @@ class Member:
         return sorted((name for name in found if SEGMENT.fullmatch(name)), key=lambda name: ("." not in name, name))
 
     def histories(self, archive_id: str, newest: int) -> dict[int, str]:
-        """Return the history files of the repository, by timeline."""
-        found = {}
-        for timeline in range(2, newest + 2):
-            path = f"archive/{self.stanza}/{archive_id}/{timeline:08X}.history"
-            argv = [PROGRAM, f"--stanza={self.stanza}", "--ignore-missing", "--log-level-console=error", "repo-get", path]
-            code, out, err = self.backups.once(argv, 60.0)
-            if code == 0 and out.strip():
-                found[timeline] = out
-            elif code not in (0, 1):  # 1: there is no such file
-                raise explain("repo-get", code, f"{out}\n{err}")
-        return found
+        return histories_of(self.backups, archive_id, newest)
 
     def _unit(self, name: str) -> dict[str, str]:
         wanted = ["ActiveState", "Result", "Description"]
