@@ -395,6 +395,8 @@ class Member:
         if leads:
             self.store.forget(self._control("Database system identifier"))
         BLOCK.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody has a file of his own there
+            BLOCK.parent.rmdir()
         self._systemctl("daemon-reload")
         self._start_patroni()
 

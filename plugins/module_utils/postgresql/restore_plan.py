@@ -322,7 +322,7 @@ def leader_of(members: Sequence[Mapping[str, Any]], asked: str | None, earlier: 
         return earlier.leader
     if asked and asked not in names:
         raise Refusal("unknown_member", f"{asked} is none of the database hosts, which are {', '.join(names)}.")
-    return asked or max(reversed(members), key=lambda member: (bool(member["led"]), int(member["timeline"])))["name"]
+    return asked or max(members, key=lambda member: (bool(member["led"]), int(member["timeline"])))["name"]
 
 
 def refuse_unconfirmed(confirm: str, scope: str, choice: Choice, leader: str) -> None:

@@ -269,7 +269,7 @@ def test_who_is_restored() -> None:
     pair = [member("db1", timeline=4), member("db2", timeline=4, led=True), member("db3", timeline=3, led=True)]
     assert leader_of(pair, None, None) == "db2"
     assert leader_of(pair, "db3", None) == "db3"
-    assert leader_of([member("db1", timeline=0), member("db2", timeline=0)], None, None) == "db2"
+    assert leader_of([member("db1", timeline=0), member("db2", timeline=0)], None, None) == "db1"
     assert leader_of(pair, "db3", Record("x", "db1", Request(), CHOICE, "")) == "db1"
     with pytest.raises(Refusal, match="db9 is none of the database hosts, which are db1, db2, db3."):
         leader_of(pair, "db9", None)
