@@ -158,6 +158,11 @@ resumed:
   returned: when O(state=agreed)
   type: bool
   sample: false
+since:
+  description: When this restore was begun, by this run or an earlier one.
+  returned: when O(state=agreed)
+  type: str
+  sample: 2026-11-26 17:30:00 UTC
 aside:
   description: Where the old data of this host is kept.
   returned: when O(state=agreed) or O(state=reached)
@@ -276,6 +281,7 @@ class Task:
             "leader": record.leader,
             "label": record.choice.label,
             "resumed": earlier is not None,
+            "since": record.since,
             "aside": str(self.member.aside(record)),
             "run": run,
             "message": record.choice.message,
