@@ -69,7 +69,6 @@ DEFAULTS: dict[str, Any] = {
     "reports": "",
     "cert": "",
     "key": "",
-    "ca": "",
     "segment_bytes": check.SEGMENT_BYTES,
 }
 
