@@ -40,10 +40,8 @@ NAME = "uptier backup verification"
 CONFIG = "/etc/pgbackrest/pgbackrest.conf"
 # Of a host that has a live server too: the restored one must not even see them.
 HIDDEN = ("/var/lib/postgresql", "/run/postgresql")
-SETTLE_SECONDS = 15.0  # in which a segment that overtook another, or an expiry, comes to its end
 KEPT_REPORTS = 60
 MOST_TABLESPACES = 32
-READING = ("files", "histories", "wal", "checksums")  # what an expiry or a backup in work can make look wrong for a moment
 
 DEFAULTS: dict[str, Any] = {
     "level": "repository",
@@ -70,6 +68,7 @@ DEFAULTS: dict[str, Any] = {
     "cert": "",
     "key": "",
     "segment_bytes": check.SEGMENT_BYTES,
+    "settle_seconds": 15.0,  # in which a segment that overtook another, or an expiry, comes to its end
 }
 
 
@@ -184,7 +183,7 @@ class Verification:
         reading = self._read(found, listings)
         if any(not item.ok for item in reading):
             # A backup, an expiry or the archive may be in the middle of something. What is wrong stays wrong.
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(given["settle_seconds"])
             again = self.tool.info()
             labels = {backup.label for backup in again.backups}
             found = replace(found, backups=tuple(backup for backup in found.backups if backup.label in labels))
