@@ -49,9 +49,14 @@ def bad(name: str, reason: str, seen: str) -> Check:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them, the first few of many."""
+    """Return names as a sentence has them, each once, the first few of many."""
+    names = list(dict.fromkeys(names))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def span(seconds: float) -> str:
@@ -136,7 +141,7 @@ def check_files(backups: Sequence[Backup], backup_listing: Iterable[str], archiv
     ]
     if lost:
         return bad("files", "reference_missing", f"{listed(sorted(set(lost)))}, which is not in the repository. Take a full backup.")
-    return good("files", f"Catalogues and the manifests of {len(backups)} backups are there.")
+    return good("files", f"Catalogues and the manifests of {counted(len(backups), 'backup', 'backups')} are there.")
 
 
 # --- the archive -----------------------------------------------------------------------------------------------------
@@ -285,9 +290,10 @@ def check_wal(wal: Wal, backups: Sequence[Backup]) -> Check:
     names = [wal.name(timeline, segment) for timeline, segment in sorted(lost)]
     hit = sorted({label for labels in lost.values() for label in labels})
     where = "where one timeline follows another" if at_switch else "in the middle"
+    count = counted(len(names), "segment of WAL is", "segments of WAL are")
     seen = (
-        f"{len(names)} segments of WAL are missing {where} in the archive {wal.archive_id}: {listed(names)}. {listed(hit)} cannot be "
-        "recovered beyond it. If a member still has it in pg_wal, push it with `pgbackrest archive-push`; otherwise take a full backup."
+        f"{count} missing {where} in the archive {wal.archive_id}: {listed(names)}. {listed(hit)} cannot be recovered beyond it. "
+        "If a member still has it in pg_wal, push it with `pgbackrest archive-push`; otherwise take a full backup."
     )
     return bad("wal", "wal_missing_at_switch" if at_switch else "wal_missing", seen)
 
@@ -373,4 +379,7 @@ def check_verify(found: Verified, labels: Sequence[str], there: Iterable[str] | 
         return bad("checksums", "wal_damaged", f"pgbackrest verify found segments of {listed(unnamed)} that are not as they were stored.")
     files_read = sum(total for dummy, total, sound in (found.backups[label] for label in labels))
     segments_read = sum(total for total, dummy in found.archives.values())
-    return good("checksums", f"{files_read} files of {len(labels)} backups and {segments_read} segments are as they were stored.")
+    return good(
+        "checksums",
+        f"{files_read} files of {counted(len(labels), 'backup', 'backups')} and {segments_read} segments are as they were stored.",
+    )

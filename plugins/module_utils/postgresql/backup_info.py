@@ -187,8 +187,16 @@ def refuse_unusable(found: Repository, number: int = 0) -> None:
     code, message = next(((code, text) for code, text in seen.values() if code), (OK, "")) if seen else (found.code, found.message)
     if code == OK:
         return
-    if "CryptoError" in message or "FormatError" in message or "cipher" in message.lower():
-        raise TargetError("wrong_key", f"The repository of {found.stanza} cannot be read: {message}. {REMEDIES[95][1]}")
+    if "CryptoError" in message or "FormatError" in message:
+        # The rest is what was decrypted with the wrong key, or has not been decrypted.
+        what = message.partition("FormatError: key/value")[0].rstrip(" :")
+        if "none" in {found.ciphers.get(key, "none") for key in seen}:
+            raise TargetError(
+                "missing_key",
+                f"The repository of {found.stanza} cannot be read: {what}. It is no text, and no key is configured: is repo1-cipher-pass "
+                "missing in /etc/pgbackrest/pgbackrest.conf? The role pgbackrest writes it from vault_pgbackrest_cipher_pass.",
+            )
+        raise TargetError("wrong_key", f"The repository of {found.stanza} cannot be read: {what}. {REMEDIES[95][1]}")
     if "ConnectError" in message or "HostInvalid" in message:
         raise TargetError("unreachable", f"The repository of {found.stanza} does not answer: {message}. {REMEDIES[49][1]}")
     if code == NO_BACKUP:

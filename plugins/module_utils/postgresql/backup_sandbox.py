@@ -72,8 +72,9 @@ def choose(backups: Sequence[Backup], backup: str, target: str, value: str, unti
     if not sound:
         raise TargetError("no_backup", "There is no backup without damaged pages.")
     if target == "random":
-        first = sound[0].stopped
-        target, value = "time", f"{first + chance.random() * max(until - first, 0.0):.0f}"
+        # The newest segment holds commits up to about its arrival; recovery to a moment needs one behind it.
+        first, last = sound[0].stopped + 1.0, until - CLOCK_SECONDS
+        target, value = "time", f"{first + chance.random() * max(last - first, 0.0):.0f}"
     if target == "label":
         return Point(backup_for(backups, "label", value), "immediate")
     if target in ("time", "lsn"):
@@ -215,6 +216,7 @@ def sandboxed(
     user: str,
     serves: bool = False,
     hidden: Sequence[str] = (),
+    tablespaces: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Return the command that runs another one in a transient unit.
 
@@ -226,14 +228,17 @@ def sandboxed(
         limits: what it may use.
         user: as whom.
         serves: it goes on until it is stopped.
-        hidden: directories that it must not even see, such as a live server's.
+        hidden: directories that it must not even see, such as a live server's; they exist.
+        tablespaces: places at which WAL makes tablespaces, each with the directory of the scratch that is there instead.
     """
     kept = {
         "User": user,
         "WorkingDirectory": "/",
         "ProtectSystem": "strict",
         "ReadWritePaths": scratch,
-        "InaccessiblePaths": " ".join(f"-{path}" for path in hidden),
+        # An empty file system each: a tablespace below may need its place there.
+        "TemporaryFileSystem": " ".join(f"{path}:ro" for path in hidden),
+        "BindPaths": " ".join(f"{own}:{place}" for place, own in (tablespaces or {}).items()),
         "ProtectHome": "yes",
         "PrivateTmp": "yes",
         "PrivateDevices": "yes",
@@ -256,8 +261,8 @@ def sandboxed(
         "Nice": "10",
         "OOMScoreAdjust": "500",
         "RuntimeMaxSec": f"{limits.seconds:.0f}",
-        "StandardOutput": f"file:{scratch}/{phase}.log",
-        "StandardError": f"file:{scratch}/{phase}.log",
+        "StandardOutput": f"truncate:{scratch}/{phase}.log",
+        "StandardError": f"truncate:{scratch}/{phase}.log",
         **({"Type": "exec", "KillSignal": "SIGQUIT", "TimeoutStopSec": "20"} if serves else {}),
     }
     words = [f"--property={name}={value.strip()}" for name, value in kept.items() if value]
@@ -274,6 +279,19 @@ def sandboxed(
 
 
 # --- what is found in it -----------------------------------------------------------------------------------------------
+
+
+def failed_restore(point: Point, log: str) -> Check:
+    """Say why pgBackRest could not restore a backup, by its messages."""
+    said = explain_server(log)
+    reason = "restore_failed"
+    if "[055]" in said or "missing file" in said:
+        reason = "file_missing"
+    elif "[029]" in said or "hecksum" in said or "corrupt" in said:
+        reason = "file_damaged"
+    elif "[095]" in said or "CryptoError" in said:
+        reason = "wrong_key"
+    return bad("restore", reason, f"pgbackrest restore of {point.backup.label} failed: {said}")
 
 
 def check_reached(point: Point, position: str, newest_segment: int, segment_bytes: int) -> Check:
@@ -356,7 +374,14 @@ def judge_probe(number: int, probe: Mapping[str, Any], seen: str | None, problem
     return good(name, shown)
 
 
+def missing_tablespace(log: str) -> str:
+    """Return the place at which replayed WAL wanted to make a tablespace and could not; empty where that is not so."""
+    found = re.findall(r'FATAL:\s+(?:could not set permissions on directory "(/[^"]+)"|directory "(/[^"]+)" does not exist)', log)
+    return "".join(found[-1]) if found else ""
+
+
 def explain_server(log: str) -> str:
-    """Return the last fatal line of a server's log that says why it did not start."""
-    lines = [line for line in log.splitlines() if re.search(r"\b(FATAL|PANIC|ERROR|HINT):", line)]
+    """Return the last fatal line of a server's log that says why it did not start. Our own questions meanwhile are none."""
+    said = [line for line in log.splitlines() if not re.search(r"the database system is (not (yet )?accepting|starting)", line)]
+    lines = [line for line in said if re.search(r"\b(FATAL|PANIC|ERROR|HINT):", line)]
     return " ".join(" ".join(lines[-3:]).split())[:600] or " ".join(log.split())[-300:] or "it said nothing"

@@ -40,9 +40,8 @@ NAME = "uptier backup verification"
 CONFIG = "/etc/pgbackrest/pgbackrest.conf"
 # Of a host that has a live server too: the restored one must not even see them.
 HIDDEN = ("/var/lib/postgresql", "/run/postgresql")
-SETTLE_SECONDS = 15.0  # in which a segment that overtook another, or an expiry, comes to its end
 KEPT_REPORTS = 60
-READING = ("files", "histories", "wal", "checksums")  # what an expiry or a backup in work can make look wrong for a moment
+MOST_TABLESPACES = 32
 
 DEFAULTS: dict[str, Any] = {
     "level": "repository",
@@ -68,8 +67,8 @@ DEFAULTS: dict[str, Any] = {
     "reports": "",
     "cert": "",
     "key": "",
-    "ca": "",
     "segment_bytes": check.SEGMENT_BYTES,
+    "settle_seconds": 15.0,  # in which a segment that overtook another, or an expiry, comes to its end
 }
 
 
@@ -184,7 +183,7 @@ class Verification:
         reading = self._read(found, listings)
         if any(not item.ok for item in reading):
             # A backup, an expiry or the archive may be in the middle of something. What is wrong stays wrong.
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(given["settle_seconds"])
             again = self.tool.info()
             labels = {backup.label for backup in again.backups}
             found = replace(found, backups=tuple(backup for backup in found.backups if backup.label in labels))
@@ -300,7 +299,7 @@ class Verification:
             self._in_scratch(scratch, programs, point, max(wal.segments.get(wal.newest_timeline, {}), default=0))
         finally:
             stop_units()
-            shutil.rmtree(scratch)
+            remove(Path(scratch))
 
     def _in_scratch(self, scratch: str, programs: str, point: sandbox.Point, newest_segment: int) -> None:
         given = self.given
@@ -320,8 +319,8 @@ class Verification:
         done = self._unit("restore", sandbox.restore_command(config, self.stanza, scratch, point), scratch, limits)
         self.proof["phases"]["restore"] = round(time.monotonic() - begin, 3)
         if done:
-            seen = f"pgbackrest restore of {point.backup.label} failed: {sandbox.explain_server(self._log(scratch, 'restore'))}"
-            self.checks.append(replace(check.bad("restore", "restore_failed", seen), seconds=time.monotonic() - begin))
+            failure = sandbox.failed_restore(point, self._log(scratch, "restore"))
+            self.checks.append(replace(failure, seconds=time.monotonic() - begin))
             return
         self.checks.append(
             replace(
@@ -338,7 +337,7 @@ class Verification:
         for name in ("postgresql.conf", "data/postgresql.auto.conf"):
             self._own(f"{scratch}/{name}")
         command = [f"{programs}/postgres", "-D", f"{scratch}/data", "-c", f"config_file={scratch}/postgresql.conf"]
-        failed = self._unit("server", command, scratch, limits, serves=True) or not self._serves(scratch)
+        failed = self._start(command, scratch, limits)
         recovery = time.monotonic() - middle
         self.proof["phases"]["recovery"] = round(recovery, 3)
         log = self._log(scratch, "server")
@@ -351,6 +350,25 @@ class Verification:
             return
         self.proof["rto_seconds"] = round(time.monotonic() - begin, 3)
         self._examine(scratch, programs, point, newest_segment, limits, recovery)
+
+    def _start(self, command: Sequence[str], scratch: str, limits: sandbox.Limits) -> bool:
+        """Start the server; return whether it failed.
+
+        A tablespace that was made after the backup is made again by its WAL, at its old place, which may be that of a live one. So
+        its place in the unit is a directory of the scratch, and the server starts anew.
+        """
+        places: dict[str, str] = {}
+        while self._unit("server", command, scratch, limits, True, places) or not self._serves(scratch):
+            place = sandbox.missing_tablespace(self._log(scratch, "server"))
+            if not place or place in places or len(places) >= MOST_TABLESPACES:
+                return True
+            places[place] = f"{scratch}/tablespace-{len(places)}"
+            os.mkdir(places[place], 0o700)
+            self._own(places[place])
+            # systemd makes the place where it mounts; what was not there before is removed with the scratch.
+            with Path(scratch, sandbox.MARKER).open("a", encoding="utf-8") as marker:
+                marker.writelines(f"{path}\n" for path in [place, *map(str, Path(place).parents)] if not os.path.lexists(path))
+        return False
 
     def _serves(self, scratch: str) -> bool:
         """Wait until recovery is complete and the server takes sessions; without one, until its unit has ended.
@@ -417,9 +435,18 @@ class Verification:
     def _session(self, scratch: str, database: str) -> Session:
         return Session(database, f"{scratch}/socket", sandbox.PORT, self.given["user"], NAME)
 
-    def _unit(self, phase: str, command: Sequence[str], scratch: str, limits: sandbox.Limits, serves: bool = False) -> int:
+    def _unit(
+        self,
+        phase: str,
+        command: Sequence[str],
+        scratch: str,
+        limits: sandbox.Limits,
+        serves: bool = False,
+        tablespaces: Mapping[str, str] | None = None,
+    ) -> int:
         """Run a command in a transient unit; return its status, or whether its server could not be started."""
-        argv = sandbox.sandboxed(self.stanza, phase, command, scratch, limits, self.given["user"], serves, HIDDEN)
+        hidden = [path for path in HIDDEN if os.path.isdir(path)]
+        argv = sandbox.sandboxed(self.stanza, phase, command, scratch, limits, self.given["user"], serves, hidden, tablespaces)
         return _call(argv).returncode
 
     def _log(self, scratch: str, phase: str) -> str:
@@ -495,6 +522,16 @@ def stop_units() -> None:
     _call(["systemctl", "reset-failed", units])
 
 
+def remove(scratch: Path) -> None:
+    """Remove a scratch directory, and the empty places for tablespaces that its marker names, the deepest first."""
+    made = (scratch / sandbox.MARKER).read_text(encoding="utf-8").splitlines()[1:] if (scratch / sandbox.MARKER).exists() else []
+    for place in made:
+        if os.path.isdir(place) and not os.path.islink(place):
+            with contextlib.suppress(OSError):  # it is somebody's now
+                os.rmdir(place)
+    shutil.rmtree(scratch)
+
+
 def clear(base: Path) -> None:
     """Remove what a verification that was killed has left: its units first, then its directories."""
     left = [Path(name) for name in glob.glob(str(base / f"{sandbox.PREFIX}*"))]
@@ -503,7 +540,7 @@ def clear(base: Path) -> None:
         if directory.is_symlink() or not directory.is_dir():
             continue
         if (directory / sandbox.MARKER).exists():
-            shutil.rmtree(directory)
+            remove(directory)
         elif not any(directory.iterdir()):
             directory.rmdir()
 

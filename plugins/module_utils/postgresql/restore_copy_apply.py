@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PROGRAM, PgBackRest
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_sandbox import own_config
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_sandbox import missing_tablespace, own_config
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import OperationError, Refusal
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_apply import CONFIG, LOOK, Run, acting_as, histories_of
@@ -131,7 +131,15 @@ class Copy:
         deadline = Deadline(self.timeout)
         while not self.serves():
             if self._state(SERVER) not in ("active", "activating"):
-                raise OperationError("recovery_failed", f"The copy of {choice.label} could not be recovered: {self._journal(SERVER)}")
+                said = self._journal(SERVER)
+                place = missing_tablespace(said)
+                if place:
+                    raise OperationError(
+                        "tablespace",
+                        f"A tablespace at {place} is younger than the backup {choice.label}. A copy does not make it, since the one of production "
+                        "may be there. Copy a point before it, or from a backup after it (playbooks/backup_postgresql.yml takes one).",
+                    )
+                raise OperationError("recovery_failed", f"The copy of {choice.label} could not be recovered: {said}")
             if deadline.passed:
                 raise OperationError("slow", f"Recovery has not ended after {self.timeout} s. It goes on; run this again to wait for it.")
             time.sleep(LOOK_SECONDS)

@@ -5,7 +5,7 @@
 pgbackrest_verify.py CONFIG [NAME=VALUE ...]    verify; options of the module, given as JSON where they are no text
 pgbackrest_verify.py CONFIG --check REPORT ...  hold reports against their signatures
 
-CONFIG is JSON: {"stanza": ..., "options": {...}}. Ends with 0 where all is good, with 1 where something is not, and with 2 where nothing
+CONFIG is JSON: {"stanza": ..., "options": {...}, "ca": ...}. Ends with 0 where all is good, with 1 where something is not, and with 2 where nothing
 could be verified.
 """
 
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments[1:2] == ["--check"]:
             for path in arguments[2:]:
-                check_report(path, config["options"]["ca"])
+                check_report(path, config["ca"])
                 print(f"{path} is as it was signed.")
             return 0
         result = Verification(config["stanza"], {**config["options"], **given_options(arguments[1:])}).run()

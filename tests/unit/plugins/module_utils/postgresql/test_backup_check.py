@@ -211,7 +211,7 @@ FLIPPED_WAL = f"""2026-11-26 17:14:47.873 P01   INFO: invalid checksum '15-1/000
 @pytest.mark.parametrize(
     ("text", "reason", "words"),
     [
-        (GOOD, "", "971 files of 1 backups and 13 segments"),
+        (GOOD, "", "971 files of 1 backup and 13 segments"),
         (FLIPPED, "file_damaged", "A-F has 1 of 971: invalid checksum of A-F/pg_data/base/4/2659.zst"),
         (FLIPPED.replace("invalid checksum '", "file missing '"), "file_missing", "file missing of A-F"),
         (FLIPPED_WAL, "wal_damaged", "000000010000000000000004"),

@@ -150,6 +150,15 @@ def test_a_repository_that_cannot_be_used_has_its_reason(code: int, message: str
     assert "main" in str(caught.value)
 
 
+def test_a_missing_key_is_not_a_wrong_one() -> None:
+    found = info(code=99, message="[FormatError] unable to load info file 'x': FormatError: key/value found outside of section: Salted__")
+    found[0]["repo"][0]["cipher"] = "none"
+    with pytest.raises(TargetError, match="no key is configured") as caught:
+        refuse_unusable(read(found, "main"))
+    assert caught.value.reason == "missing_key"
+    assert "Salted__" not in str(caught.value)
+
+
 def test_only_the_named_repository_counts() -> None:
     found = info()
     found[0]["repo"].append({"cipher": "none", "key": 2, "status": {"code": 1, "message": "missing"}})
