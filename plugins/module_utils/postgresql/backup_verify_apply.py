@@ -173,7 +173,8 @@ class Verification:
             return None, None
         self.checks.append(
             replace(
-                check.good("repository", f"{len(found.backups)} backups; it can be read and written."), seconds=time.monotonic() - begin
+                check.good("repository", f"{check.counted(len(found.backups), 'backup', 'backups')}; it can be read and written."),
+                seconds=time.monotonic() - begin,
             )
         )
         given, now = self.given, time.time()
