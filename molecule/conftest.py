@@ -22,8 +22,9 @@ from testinfra.host import Host
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from harness.enter import Reach  # noqa: E402 - the path has to be set first
-from harness.platform import Platform  # noqa: E402 - the path has to be set first
+from harness import engine  # noqa: E402 - the path has to be set first
+from harness.enter import Reach  # noqa: E402
+from harness.platform import Platform  # noqa: E402
 from harness.web import User  # noqa: E402
 
 
@@ -65,8 +66,20 @@ class Lab:
         return cls(name, addresses, groups, Reach.of(known["vars"]["ansible_connection"]))
 
     def container(self, host: str) -> str:
-        """Return the name by which `docker kill`, `docker start` and the like know a host."""
+        """Return the name by which the engine knows a host."""
         return f"{self.name}-{host}"
+
+    def kill(self, host: str) -> None:
+        """The host loses its power."""
+        engine.kill(self.container(host))
+
+    def start(self, host: str) -> None:
+        """The host comes back."""
+        engine.docker("start", self.container(host))
+
+    def restart(self, host: str) -> None:
+        """The host is restarted in order."""
+        engine.restart(self.container(host))
 
     def host(self, name: str) -> Host:
         """Return a testinfra host."""

@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import http.client
 import json
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -28,7 +26,7 @@ from images import CODENAMES, image_name
 from support import BUILD, CACHE, ROOT, Problem, run, say, stop
 
 sys.path.insert(0, str(ROOT / "tests"))
-from harness import enter
+from harness import engine, enter
 
 T = TypeVar("T")
 LABEL = "uptier.lab"
@@ -105,23 +103,10 @@ def each(action: Callable[[T], object], things: Iterable[T]) -> None:
             result.result()
 
 
-class EngineConnection(http.client.HTTPConnection):
-    """HTTP over the engine's socket."""
-
-    def connect(self) -> None:
-        """Connect to the socket that the `docker` command uses by default."""
-        address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-        if not address.startswith("unix://"):
-            raise OSError(f"the engine is at {address}, not on this machine")
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(address.removeprefix("unix://"))
-
-
 def processor_seconds(name: str) -> float:
     """Return what the hosts of a lab have used of the processors: those that run now, and those that `down` has removed.
 
-    A host that was killed and started again counts from its last start.
+    A host that was killed and started again counts from its last start; what it had used before is noted by who killed it.
     """
     total = 0.0
     with contextlib.suppress(OSError, ValueError):
@@ -129,20 +114,8 @@ def processor_seconds(name: str) -> float:
     with contextlib.suppress(Problem):
         running = run("docker", "ps", "-q", "--filter", f"label={LABEL}={name}", timeout=30).stdout.split()
         with ThreadPoolExecutor(max_workers=8) as pool:  # the engine takes most of a second for each
-            total += sum(pool.map(used, running))
+            total += sum(pool.map(engine.used, running))
     return total
-
-
-def used(container: str) -> float:
-    """Return what a container has used of the processors since it started, in seconds; 0 where the engine does not say."""
-    try:
-        engine = EngineConnection("localhost", timeout=10)
-        engine.request("GET", f"/containers/{container}/stats?stream=false&one-shot=true")
-        seconds = json.load(engine.getresponse())["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
-        engine.close()
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
-        return 0.0
-    return float(seconds)
 
 
 def connection(container: str) -> str:

@@ -30,7 +30,10 @@ LATEST = ROOT / ".cache" / "venv-latest" / "bin"
 BUDGETS = ROOT / "tests" / "budgets.yml"
 TAIL = 60
 COUNTS = re.compile(r"^(?:=+ )?(?=\d+ (?:passed|failed|error|skipped|xfailed))[^\n]* in [\d.]+s[^\n]*$", re.MULTILINE)
-ERRORS = re.compile(r"(?:ERROR|FATAL|FAILED|fatal:|E  |.*(?:Error|error):)")
+# A line of a difference that Ansible shows is a file's text, not an error.
+ERRORS = re.compile(r"(?![+-])(?:ERROR|FATAL|FAILED|fatal:|E  |.*(?:Error|error):)")
+# What names a failure in one line: a test, a task on a host, a molecule step, the runner's own words.
+NAMED = re.compile(r"(?:FAILED |ERROR |fatal: |ended |CRITICAL |\[ERROR\])")
 NOT_VERIFIED = re.compile(r"not verified here: .*")
 MEASURED = re.compile(r"measured: (.*)")
 GROUPS = ("prepare", "lint", "unit", "syntax", "docs", "package", "latest", "molecule")
@@ -184,7 +187,7 @@ def all_stages() -> list[Stage]:
         Stage("latest_unit", "latest", [[LATEST / unit[0], *unit[1:], *(() if FULL else WITHOUT_ANSIBLE)]], (NEWEST,)),
         Stage("latest_sanity", "latest", [[LATEST / "python", "scripts/check_collection.py", core]], (NEWEST,)),
     ]
-    hosts = [molecule(name, minutes=40 if name == SHARED else 25 * ROUNDS) for name in scenarios()]
+    hosts = [molecule(name, minutes=40 if name == SHARED else 35 * ROUNDS) for name in scenarios()]
     # Processor seconds are what a stage takes from the others: the largest first, so that none is left alone at the end.
     given = budgets()
     stages += sorted(hosts, key=lambda stage: (not stage.lane, stage.lane or -given.get(stage.name, 0)))
@@ -287,6 +290,9 @@ class Runner:
         entered = stage.log.with_suffix(".entered")
         entered.unlink(missing_ok=True)
         environment["UPTIER_ENTERED_SECONDS"] = str(entered)
+        lost = stage.log.with_suffix(".lost")  # what hosts had used when a test killed them
+        lost.unlink(missing_ok=True)
+        environment["UPTIER_LOST_SECONDS"] = str(lost)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # Ansible and Molecule start hundreds of times
         # What prepares is waited for by the platform, and runs while there is none yet.
         steps_back = not stage.lane and stage.group != "prepare"
@@ -305,9 +311,8 @@ class Runner:
                     log.write(f"\n{wrong}\n".encode())
                 problem = problem or wrong
         stage.seconds = time.monotonic() - started
-        if entered.exists():
-            stage.own_seconds = max(0.0, stage.own_seconds - sum(map(float, entered.read_text(encoding="ascii").split())))
-        stage.host_seconds = max(0.0, processor_seconds(stage.lab) - before) if stage.lab else 0.0
+        stage.own_seconds = max(0.0, stage.own_seconds - noted(entered))
+        stage.host_seconds = max(0.0, processor_seconds(stage.lab) - before + noted(lost)) if stage.lab else 0.0
         text = stage.log.read_text(encoding="utf-8", errors="replace")
         stage.passed, stage.failed = count(text, bool(problem))
         if stage.group == "prepare":
@@ -350,6 +355,11 @@ class Runner:
         self.schedule.stop()
         for process in list(self.running):
             end_group(process)
+
+
+def noted(path: Path) -> float:
+    """Return the sum of the seconds that tests have noted in a file; 0 where they noted none."""
+    return sum(map(float, path.read_text(encoding="ascii").split())) if path.exists() else 0.0
 
 
 def ended(process: subprocess.Popen[bytes]) -> bool:
@@ -408,6 +418,13 @@ def excerpt(text: str) -> list[str]:
     lines = text.rstrip().splitlines()
     early = [line for line in lines[:-TAIL] if ERRORS.match(line)][:TAIL]
     return [*early, "...", *lines[-TAIL:]] if early else lines[-TAIL:]
+
+
+def named_failures(text: str) -> list[str]:
+    """Return at most six lines that name what failed; without any, the last one."""
+    lines = [line.strip()[:200] for line in text.rstrip().splitlines() if line.strip()]
+    found = [line for line in dict.fromkeys(lines) if NAMED.match(line)]
+    return found[-6:] or lines[-1:]
 
 
 def table(stages: Iterable[Stage], given: Mapping[str, float], seconds: float, busy: float) -> str:
@@ -509,6 +526,9 @@ def run_all(stages: list[Stage], jobs: int) -> int:
     for line in sorted(not_verified):
         say(line)
     say("\n" + table(ran, budgets(), time.monotonic() - started, machine_seconds() - worked))
+    for stage in ran:
+        if stage.failed:
+            say("\n".join([f"\nFAILED  {stage.name}", *(f"    | {line}" for line in named_failures(logs[stage.name]))]))
     say(f"\n{sum(stage.passed for stage in ran)} passed, {sum(stage.failed for stage in ran)} failed")
     unaccounted = [stage for stage in stages if stage not in ran and stage.name not in runner.left_out]
     return int(bool(unaccounted) or any(stage.failed for stage in ran))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
+from harness import engine
 from harness.patroni import change
 from harness.platform import ROOT, Platform, wait
 from harness.probes import Probe, missing_rows, prepare_writes
@@ -33,7 +34,7 @@ def wider(platform: Platform) -> Iterator[Platform]:
     lab = [sys.executable, str(ROOT / "scripts" / "lab.py"), "up", f"--name={platform.lab}", f"--net={platform.net}"]
     subprocess.run([*lab, f"--inventory={inventory}"], check=True, stdout=subprocess.DEVNULL)
     yield Platform(inventory, platform.lab, platform.tier)
-    platform.engine("rm", "--force", "--volumes", f"{platform.lab}-{NEW}")
+    engine.remove(platform.container(NEW))
     shutil.rmtree(inventory)
 
 
@@ -154,10 +155,3 @@ def test_a_member_leaves(platform: Platform, wider: Platform) -> None:
     wait("the slot to go", lambda: platform.sql(leader, slots) == "0", 60)
     change(platform, leader, {"member_slots_ttl": None})
     assert NEW not in platform.output("app1", "cat /etc/haproxy/haproxy.cfg")
-
-
-@pytest.mark.soak
-def test_the_tier_playbook_changes_nothing_after_all_that(platform: Platform) -> None:
-    run = platform.playbook()
-    assert run.status == 0, run.output[-3000:]
-    assert run.changed() == {}, run.changed_tasks()

@@ -61,14 +61,14 @@ def test_nothing_listens_elsewhere_or_in_clear_text(host):
 
 
 def test_a_member_dies_and_writes_go_on(lab):
-    subprocess.run(["docker", "kill", lab.container("node2")], check=True, capture_output=True)
+    lab.kill("node2")
     try:
         deadline = time.monotonic() + 20
         while etcdctl(lab, "node1", "put alive yes").rc != 0:
             assert time.monotonic() < deadline, "no writes with two of three members"
             time.sleep(0.5)
     finally:
-        subprocess.run(["docker", "start", lab.container("node2")], check=True, capture_output=True)
+        lab.start("node2")
     deadline = time.monotonic() + 60
     while etcdctl(lab, "node2", "get alive --print-value-only").stdout.strip() != "yes":
         assert time.monotonic() < deadline, "the member that came back does not serve"

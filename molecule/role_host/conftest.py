@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 
 @pytest.fixture(scope="session")
 def restarted(lab):
     """Restart the newer host and return it."""
-    subprocess.run(["docker", "restart", "-t", "5", lab.container("new")], check=True, capture_output=True)
+    lab.restart("new")
     host = lab.host("new")
     # Until systemd itself is there, asking it to wait fails at once.
     host.run("for n in $(seq 60); do systemctl is-system-running --wait | grep -qE 'running|degraded' && break; sleep 0.5; done")

@@ -140,8 +140,8 @@ def test_a_password_that_was_changed_there_is_put_right(lab):
 @pytest.mark.parametrize(
     ("name", "variables", "words"),
     [
-        ("app12", {"postgresql_managed_ca": "OTHER"}, "The certificate of db.provider.test:5432 is not verified by the given authority"),
-        ("app13", {"postgresql_managed_ca": ""}, "is not verified by the authorities that this system trusts"),
+        ("app12", {"postgresql_managed_ca": "OTHER"}, "The certificate of db.provider.test:5432 cannot be verified against the given authority"),
+        ("app13", {"postgresql_managed_ca": ""}, "cannot be verified against the authorities that this system trusts"),
         ("app13", {"postgresql_managed_password": "not-the-one-0123456789"}, "does not accept the password of admin"),
         ("app12", {"postgresql_managed_user": "helper"}, "lacks CREATEDB. Have an administrator there run: ALTER ROLE helper CREATEDB."),
         ("app13", {"postgresql_managed_port": 5433}, "db.provider.test:5433 offers no TLS; no password was sent."),

@@ -425,12 +425,12 @@ def test_the_leaders_host_dies_and_nothing_acknowledged_is_lost(lab):
     )  # fmt: skip
     try:
         time.sleep(5)
-        subprocess.run(["docker", "kill", lab.container(first)], check=True, capture_output=True)
+        lab.kill(first)
         until(FAILOVER_SECONDS, f"{other} leads", lambda: leader(lab) == other)
         time.sleep(8)
     finally:
         lab.host("repo").run("touch /tmp/stop")
-        subprocess.run(["docker", "start", lab.container(first)], check=True, capture_output=True)
+        lab.start(first)
     acknowledged = [line.split() for line in writer.communicate(timeout=60)[0].splitlines()]
     times = [float(stamp) for stamp, dummy in acknowledged]
     gap = longest_gap(times, times[0])

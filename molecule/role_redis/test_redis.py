@@ -235,11 +235,11 @@ def test_a_killed_host_costs_less_than_five_seconds_and_a_run_after_it_changes_n
     name = next(host for host in leading if leading.count(host) == 1 and host != "node1")
     client = start(lab, "single", watch=KEYS, seconds=11)
     time.sleep(2)
-    subprocess.run(["docker", "kill", lab.container(name)], check=True, capture_output=True)
+    lab.kill(name)
     try:
         check_gap(finish(client), f"host {name} killed")
     finally:
-        subprocess.run(["docker", "start", lab.container(name)], check=True, capture_output=True)
+        lab.start(name)
     wait("all replicas", lambda: whole(lab))
     after = nodes(lab)
     assert after != before, "a replica on another host leads now"

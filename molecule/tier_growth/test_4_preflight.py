@@ -31,7 +31,7 @@ SEEN = [
     "group etcd has 4 members (app1, app2, app3, gw2), an even number",
     "variable redis_memory_shar is set for app1, and no role reads it",
     "host app1 allocates 130% of its memory (redis_memory_share 0.90, app_memory_share 0.40)",
-    "hosts db1, db2 have one address",
+    "hosts db1, db2 share one address",
     "platform_expected_users is 60,000, the tier growth is made for 1,000 to 50,000",
     "secret vault_redis_admin_password is a placeholder",
     "host app2 has no Python at /usr/bin/python4",

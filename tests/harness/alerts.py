@@ -54,32 +54,45 @@ def cases() -> list[dict[str, Any]]:
 
 
 def write_tests(folder: Path) -> list[str]:
-    """Write all rules (without their texts, which promtool would compare) and tests of all cases; return the names of the test files."""
+    """Write rules (without their texts, which promtool would compare) and a test of each case; return the names of the test files.
+
+    promtool evaluates all rules of a file at every step of every test, so each case has a file of its own: the alert, and what it reads
+    of recorded series. One file a set took five times as long.
+    """
     expand = _planner().expand
-    labels: dict[str, dict[str, str]] = {}
-    component: dict[str, str] = {}
+    groups: list[dict[str, Any]] = []
     for path in sorted(RULES.glob("*.yml")):
         document = expand(yaml.safe_load(path.read_text(encoding="utf-8")), path.stem, thresholds(), CONDITIONS)
-        for group in document["groups"]:
-            for rule in group["rules"]:
-                rule.pop("annotations", None)
-                if "alert" in rule:
-                    labels[rule["alert"]] = rule["labels"]
-                    component[rule["alert"]] = path.stem
-        (folder / path.name).write_text(yaml.safe_dump(document, sort_keys=False, width=1000), encoding="utf-8")
-    # promtool evaluates all rules of a file at every step of every test: small files with their own step take a tenth of the time.
-    files: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for case in cases():
-        key = (component[case["alert"]], case.get("interval", "15s"))
-        files.setdefault(key, []).extend(_tests(case, labels))
+        groups += document["groups"]
+    for rule in (rule for group in groups for rule in group["rules"]):
+        rule.pop("annotations", None)
+    labels = {rule["alert"]: rule["labels"] for group in groups for rule in group["rules"] if "alert" in rule}
     names = []
-    for (name, interval), tests in files.items():
-        # Load and memory of hosts are recorded by one set and used by the others.
-        needed = [f"{name}.yml"] + (["hosts.yml"] if name in ("application", "postgresql") else [])
-        content = {"rule_files": needed, "evaluation_interval": interval, "tests": tests}
-        names.append(f"test-{name}-{interval}.yml")
+    for case in cases():
+        name, interval = case["alert"], case.get("interval", "15s")
+        rules = {"groups": _needed(groups, name)}
+        (folder / f"{name}.yml").write_text(yaml.safe_dump(rules, sort_keys=False, width=1000), encoding="utf-8")
+        content = {"rule_files": [f"{name}.yml"], "evaluation_interval": interval, "tests": list(_tests(case, labels))}
+        names.append(f"test-{name}.yml")
         (folder / names[-1]).write_text(yaml.safe_dump(content, sort_keys=False, width=1000), encoding="utf-8")
     return names
+
+
+def _needed(groups: list[dict[str, Any]], alert: str) -> list[dict[str, Any]]:
+    """Return the groups with nothing in them but an alert and the recorded series that it reads, directly or through others."""
+    recorded = {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}
+    expressions = [rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == alert]
+    wanted: set[str] = set()
+    while expressions:
+        text = expressions.pop()
+        read = {name for name in recorded if name in text} - wanted
+        wanted |= read
+        expressions += [recorded[name] for name in read]
+    few = [
+        {**group, "rules": [rule for rule in group["rules"] if rule.get("alert") == alert or rule.get("record") in wanted]}
+        for group in groups
+    ]
+    return [group for group in few if group["rules"]]
 
 
 def _tests(case: dict[str, Any], labels: dict[str, dict[str, str]]) -> Iterator[dict[str, Any]]:

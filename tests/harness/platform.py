@@ -18,6 +18,7 @@ from typing import IO, Any, TypeVar
 
 import yaml
 
+from . import engine
 from .enter import Reach
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,10 +121,6 @@ class Platform:
 
     # Commands ---------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def engine(*arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["docker", *arguments], check=check, capture_output=True, text=True, timeout=timeout)
-
     def run(self, host: str, command: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a shell line as root inside a host."""
         seen = self.reach.run(self.container(host), ["sh", "-c", command], timeout=timeout)
@@ -170,20 +167,20 @@ class Platform:
 
     def kill(self, host: str) -> None:
         """The host loses its power."""
-        self.engine("kill", self.container(host))
+        engine.kill(self.container(host))
 
     def start(self, host: str) -> None:
         """The host comes back; returns when systemd has started what it should."""
-        self.engine("start", self.container(host))
+        engine.docker("start", self.container(host))
         wait(f"systemd on {host}", lambda: self.booted(host), seconds=120)
 
     def cut(self, host: str) -> None:
         """The host's network cable is pulled: its peers get no answer, it has no interface."""
-        self.engine("network", "disconnect", self.lab, self.container(host))
+        engine.docker("network", "disconnect", self.lab, self.container(host))
 
     def heal(self, host: str) -> None:
         """The cable is back."""
-        self.engine("network", "connect", "--ip", self.address(host), self.lab, self.container(host))
+        engine.docker("network", "connect", "--ip", self.address(host), self.lab, self.container(host))
 
     def black_hole(self, host: str, percent: int = 100) -> None:
         """Packets from and to the host vanish, all or some of them, and nobody is told; loopback works on."""

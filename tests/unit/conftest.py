@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
@@ -32,6 +33,11 @@ if AnsibleCollectionConfig.collection_finder is None:  # ansible-test brings its
     _link_checkout()
     # Ansible's own finder, so that imports resolve here as they do in a run.
     _AnsibleCollectionFinder(paths=[str(COLLECTIONS)])._install()
+
+
+# An example that takes long on a busy machine is no fault of what it tests.
+hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

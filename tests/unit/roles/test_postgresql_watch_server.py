@@ -220,10 +220,10 @@ def test_too_many_clients_is_an_answer(server: Server, watch: Any) -> None:
     """Also when the superuser's own connections are used up."""
     with ExitStack() as stack:
         for dummy in range(8):
-            client = server.psql("SELECT pg_sleep(60)")
+            client = server.psql("SELECT pg_sleep(600)")
             stack.callback(client.wait)
             stack.callback(client.terminate)
-        turns(watch, 10, lambda: "too many clients already" in server.log)
+        turns(watch, 60, lambda: "too many clients already" in server.log)
         assert "too many clients already" in server.log
         turns(watch, 2)
         assert server.alive

@@ -122,6 +122,14 @@ def test_what_runs_on_a_host_is_not_counted_twice(logs: Path) -> None:
     assert busy.own_seconds == 0.0
 
 
+def test_what_a_killed_host_had_used_counts(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_tests, "processor_seconds", lambda name: 5.0)
+    note = "import os; open(os.environ['UPTIER_LOST_SECONDS'], 'a').write('7.25\\n0.50\\n')"
+    kills = Stage("kills", "molecule", [[sys.executable, "-c", note]], lab="mol-kills")
+    run([kills])
+    assert kills.host_seconds == 7.75
+
+
 def test_every_stage_has_a_budget_and_no_budget_is_left_over() -> None:
     assert set(run_tests.budgets()) == {item.name for item in run_tests.all_stages()}
 
@@ -133,3 +141,24 @@ def test_the_table_names_what_is_over_its_budget_by_half() -> None:
     assert "over by half" not in next(line for line in lines if line.startswith("fits"))
     assert "over by half" in next(line for line in lines if line.startswith("over"))
     assert "150 s of processor" in lines[-1]
+
+
+def test_a_failure_is_named_and_a_shown_difference_is_not_one() -> None:
+    log = "\n".join(
+        [
+            "+    except OSError as error:",
+            "fatal: [db1]: FAILED! =>",
+            "    msg: the disk is full",
+            *["ok: [db1]"] * 80,
+            "FAILED test_1_service.py::test_page[gw1] - AssertionError: 404",
+            "== 1 failed, 3 passed in 9.10s ==",
+            "ended with status 1",
+        ]
+    )
+    assert run_tests.excerpt(log)[:2] == ["fatal: [db1]: FAILED! =>", "..."]
+    assert run_tests.named_failures(log) == [
+        "fatal: [db1]: FAILED! =>",
+        "FAILED test_1_service.py::test_page[gw1] - AssertionError: 404",
+        "ended with status 1",
+    ]
+    assert run_tests.named_failures("nothing\nlast words\n") == ["last words"]
