@@ -269,7 +269,7 @@ class Verification:
 
     # --- the restore -----------------------------------------------------------------------------------------------------
 
-    def _restore(self, base: Path, found: Repository, wal: check.Wal) -> None:
+    def _restore(self, base: Path, found: Repository, wal: check.Wal, again: bool = False) -> None:
         given = self.given
         try:
             point = sandbox.choose(
@@ -294,6 +294,7 @@ class Verification:
             return
         if self.plan_only:
             return
+        done = len(self.checks)
         scratch = tempfile.mkdtemp(prefix=sandbox.PREFIX, dir=base)
         try:
             Path(scratch, sandbox.MARKER).write_text(f"{self.stanza}\n", encoding="utf-8")
@@ -301,6 +302,13 @@ class Verification:
         finally:
             stop_units()
             remove(Path(scratch))
+        if not all(item.ok for item in self.checks[done:]) and not again:
+            left = self.tool.info()
+            if point.backup.label not in {backup.label for backup in left.backups}:
+                # It expired meanwhile, which is no failure: another one is proven.
+                del self.checks[done - 1 :]
+                kept = tuple(backup for backup in found.backups if backup.label in {other.label for other in left.backups})
+                self._restore(base, replace(found, backups=kept), wal, again=True)
 
     def _in_scratch(self, scratch: str, programs: str, point: sandbox.Point, newest_segment: int) -> None:
         given = self.given
