@@ -115,7 +115,7 @@ class Verification:
         self.tool = PgBackRest(stanza, self.given["user"])
         self.checks: list[check.Check] = []
         self.proof: dict[str, Any] = {"phases": {}}
-        self.begun = time.time()
+        self.begun = self.served = time.time()
 
     # --- the whole ---------------------------------------------------------------------------------------------------
 
@@ -358,6 +358,8 @@ class Verification:
             )
             return
         self.proof["rto_seconds"] = round(time.monotonic() - begin, 3)
+        # WAL that arrived while the server recovered is in it, so what is lost counts from now.
+        self.served = time.time()
         self._examine(scratch, programs, point, newest_segment, limits, recovery)
 
     def _start(self, command: Sequence[str], scratch: str, limits: sandbox.Limits) -> bool:
@@ -411,9 +413,9 @@ class Verification:
         beat = float(text) if text else None
         reached = sandbox.check_reached(point, position, newest_segment, self.given["segment_bytes"])
         self.checks.append(replace(reached, seconds=recovery))
-        self.checks.append(sandbox.check_heartbeat(point, beat, self.begun, self.given["max_rpo_seconds"]))
+        self.checks.append(sandbox.check_heartbeat(point, beat, self.served, self.given["max_rpo_seconds"]))
         if beat is not None and point.kind == "latest":
-            self.proof["rpo_seconds"] = round(max(self.begun - beat, 0.0), 3)
+            self.proof["rpo_seconds"] = round(max(self.served - beat, 0.0), 3)
         self.proof["unproven_since"] = point.moment if point.kind == "time" else beat if beat is not None else float(point.backup.stopped)
         if self.given["amcheck"]:
             self._look(lambda: self._amcheck(scratch, programs, limits))
