@@ -177,7 +177,9 @@ def test_there_is_a_backup_and_wal_arrives_encrypted(lab):
 
 
 PROVE = "/usr/bin/python3 /usr/local/lib/uptier/backup-verify/pgbackrest_verify.py /etc/pgbackrest/verify.json"
-LEFT = "ls -A /var/lib/uptier/backup-verify; systemctl list-units --all --no-legend 'uptier-backup-verify-*'; pgrep -f backup-verify/proof"
+LEFT = (
+    "ls -A /var/lib/uptier/backup-verify; systemctl list-units --all --no-legend 'uptier-backup-verify-*'; pgrep -f [b]ackup-verify/proof"
+)
 
 
 @pytest.mark.parametrize("name", ["repo", "solo"])
@@ -188,16 +190,16 @@ def test_a_backup_is_proven_and_its_report_cannot_be_changed_unseen(lab, name):
     # A tablespace that is younger than the backup: its WAL must not reach the directory of the live one.
     host.run(f"install -d {metrics}")
     for member in PAIR if name == "repo" else [name]:
-        lab.host(member).run("install -d -o postgres /srv/younger")
-    local(lab, where, "create tablespace younger location '/srv/younger'")
+        lab.host(member).run("install -d -o postgres /var/lib/postgresql/younger")
+    local(lab, where, "create tablespace younger location '/var/lib/postgresql/younger'")
     local(lab, where, "create table moved (at timestamptz) tablespace younger")
     local(lab, where, "insert into moved select now()")
-    before = lab.host(where).run("find /srv/younger -type f -printf '%p %s %T@\\n'").stdout
+    before = lab.host(where).run("find /var/lib/postgresql/younger -type f -printf '%p %s %T@\\n'").stdout
     segment = local(lab, where, "select pg_walfile_name(pg_switch_wal())")
     until(60, "the segment's arrival", lambda: host.run(f"find /var/lib/pgbackrest/archive -name '{segment}-*.zst'").stdout)
     done = host.run("systemctl start pgbackrest-verify")
     assert done.rc == 0, host.run("journalctl --no-pager -n 40 -u pgbackrest-verify").stdout
-    assert lab.host(where).run("find /srv/younger -type f -printf '%p %s %T@\\n'").stdout == before
+    assert lab.host(where).run("find /var/lib/postgresql/younger -type f -printf '%p %s %T@\\n'").stdout == before
     figures = dict(line.rsplit(" ", 1) for line in host.run(f"grep -v '#' {metrics}/backup_verify_main.prom").stdout.splitlines())
     assert figures['backup_verify_success{stanza="main"}'] == "1"
     assert figures['backup_verify_check_success{stanza="main",check="amcheck"}'] == "1"
@@ -230,7 +232,7 @@ FLIP = (
     "python3 -c \"import sys; f = open(sys.argv[1], 'r+b'); f.seek(0, 2); n = f.tell() // 2; f.seek(n); b = f.read(1); f.seek(n); "
     'f.write(bytes([b[0] ^ 255]))" '
 )
-FULL, MIDDLE = "$(ls -d backup/main/2*F | head -1)", "$(ls archive/main/*/*/*-*.zst | sed -n 4p)"
+FULL, MIDDLE = "$(ls -d backup/main/2*F | head -1)", "$(ls archive/main/*/*/*-*.zst | tail -2 | head -1)"
 FAULTS = [
     (f"{FLIP} {FULL}/bundle/1", "", "file_damaged"),
     (f"rm {FULL}/bundle/1", "", "file_missing"),
@@ -248,22 +250,19 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["repo", "solo"])
-def test_each_fault_of_a_repository_has_its_own_reason(lab, name):
-    """In a mount namespace of its own, where a copy lies over the repository: archive and backups go on meanwhile."""
-    host = lab.host(name)
+def reasons(host, faults):
+    """Return what the proof says of each fault; in a mount namespace, where a copy lies over the repository: backups go on meanwhile."""
     script = [
         "set -e",
         f"copy=$(mktemp -d /var/lib/copy.XXXX); cp -a {REPOSITORY} /etc/pgbackrest/pgbackrest.conf $copy",
         'trap "rm -rf $copy" EXIT',
     ]
-    for number, (damage, options, reason) in enumerate(FAULTS):
+    for number, (damage, options, dummy) in enumerate(faults):
         options = f"level=repository settle_seconds=0 reports= metrics= max_archive_age_seconds=100000 {options}"
         inside = (
             f"mount --bind $copy/{number} {REPOSITORY}; mount --bind $copy/{number}.conf /etc/pgbackrest/pgbackrest.conf; "
-            f"cd {REPOSITORY}; {damage}; cd /; {PROVE} {options} 2>&1 || true"
+            f"cd {REPOSITORY}; {damage}; cd /; {PROVE} {options} || true"
         )
-        del reason
         script += [
             f"cp -a $copy/pgbackrest $copy/{number}; cp -a $copy/pgbackrest.conf $copy/{number}.conf",
             f"echo '## {number}'; copy=$copy unshare --mount sh -c {shlex.quote(inside)}",
@@ -271,8 +270,12 @@ def test_each_fault_of_a_repository_has_its_own_reason(lab, name):
     done = host.run("bash -c %s", "\n".join(script))
     assert done.rc == 0, done.stdout + done.stderr
     said = done.stdout.split("## ")[1:]
-    reasons = [[line.split()[0] for line in part.splitlines()[1:] if "): " in line and not line.startswith("good ")] for part in said]
-    assert [found[:1] for found in reasons] == [[reason] for dummy, dummy, reason in FAULTS], done.stdout
+    return [" ".join(line.split()[0] for line in part.splitlines()[1:] if not line.startswith(("good ", "main "))) for part in said]
+
+
+@pytest.mark.parametrize("name", ["repo", "solo"])
+def test_each_fault_of_a_repository_has_its_own_reason(lab, name):
+    assert reasons(lab.host(name), FAULTS) == [reason for dummy, dummy, reason in FAULTS]
 
 
 @pytest.mark.parametrize("name", ["repo", "solo"])
@@ -444,6 +447,23 @@ def test_a_run_after_the_failover_changes_nothing(lab):
     changes, dummy = converge(lab, "--extra-vars", f"connections={connections(lab)}", "--limit", "postgresql:backup")
     assert changes == dict.fromkeys(("db1", "db2", "repo"), 0)
     assert {name: postmaster(lab, name) for name in (*PAIR, "solo")} == before
+
+
+def test_the_way_from_the_backup_across_the_failover_is_proven_and_faults_on_it_are_named(lab):
+    host = lab.host("repo")
+    segment = local(lab, leader(lab), "select pg_walfile_name(pg_switch_wal())")
+    timeline = segment[:8]
+    assert int(timeline, 16) > 1
+    until(60, "the segment's arrival", lambda: host.run(f"find {REPOSITORY}/archive -name '{segment}-*.zst'").stdout)
+    first = f"$(ls archive/main/*/{timeline}*/*-*.zst | head -1)"
+    faults = [
+        ("true", "checksums=false", ""),
+        (f"rm archive/main/*/{timeline}.history", "checksums=false", "history_missing"),
+        (f"rm {first}", "checksums=false", "wal_missing_at_switch"),
+    ]
+    assert reasons(host, faults) == [reason for dummy, dummy, reason in faults]
+    done = host.run(f"{PROVE} checksums=false reports= metrics= backup=oldest")
+    assert done.rc == 0, done.stdout + done.stderr
 
 
 def test_a_standby_without_data_is_rebuilt_from_the_repository(lab):

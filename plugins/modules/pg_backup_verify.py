@@ -216,8 +216,8 @@ rto_seconds:
   sample: 15.6
 rpo_seconds:
   description:
-    - Age of the last heartbeat in the restored data when the verification began, so what a disaster would have cost at that moment. Null
-      for a target other than V(latest).
+    - Age of the last heartbeat in the restored data when the restored server served, so what a disaster would have cost at that moment.
+    - Null for a target other than V(latest).
   returned: always
   type: float
   sample: 42.1

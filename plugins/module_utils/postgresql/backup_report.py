@@ -52,7 +52,7 @@ def summary(found: Mapping[str, Any]) -> str:
         return "; ".join(f"{check['name']}: {check['seen']}" for check in failed)
     text = f"{found['stanza']} is good at the level {found['level']}"
     if found["rto_seconds"] is None:
-        return f"{text}."
+        return f"{text}; {found['point']} would be restored." if found["point"] else f"{text}."
     lost = f", {span(found['rpo_seconds'])} would have been lost" if found["rpo_seconds"] is not None else ""
     return f"{text}: {found['point']} was restored and served after {span(found['rto_seconds'])}{lost}."
 

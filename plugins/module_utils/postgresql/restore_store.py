@@ -103,7 +103,7 @@ class RestoreStore(Store):
         text = self._value(self.lock_key)
         return dict(json.loads(text)) if text else {}
 
-    def _left(self, lease: str) -> int:
+    def _seconds_left(self, lease: str) -> int:
         return int(self.call("lease/timetolive", {"ID": lease}).get("TTL", 0))
 
     def _take(self, run: str, who: Mapping[str, Any]) -> str:
@@ -124,7 +124,7 @@ class RestoreStore(Store):
                 self.call("lease/revoke", {"ID": lease})
                 continue
             # A run that was killed holds it until its lease ends; one that goes on renews it.
-            left = self._left(holder["lease"]) if "lease" in holder else LOCK_SECONDS
+            left = self._seconds_left(holder["lease"]) if "lease" in holder else LOCK_SECONDS
             if "lease" not in holder or left > least:
                 raise Busy(f"{holder.get('what')} by process {holder.get('process')} on {holder.get('host')}, since {holder.get('since')}")
             least = left

@@ -50,8 +50,12 @@ def main(arguments: list[str]) -> int:
         return 2
     for check in result["checks"]:
         print(f"{'good' if check['ok'] else check['reason']:<20} {check['name']} ({check['seconds']:.1f} s): {check['seen']}")
-    print(summary(result), file=sys.stderr if not result["ok"] else sys.stdout)
-    return 0 if result["ok"] else 1
+    failed = [check["reason"] for check in result["checks"] if not check["ok"]]
+    if failed:
+        print(f"{config['stanza']}: {len(failed)} of {len(result['checks'])} checks are not good: {', '.join(failed)}.", file=sys.stderr)
+        return 1
+    print(summary(result))
+    return 0
 
 
 if __name__ == "__main__":

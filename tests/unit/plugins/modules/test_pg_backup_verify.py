@@ -29,6 +29,7 @@ class Repository:
         self.status: dict[str, Any] = {"code": 0, "message": "ok"}
         self.segments = [1, 2, 3, 4]
         self.archive_id = "15-1"
+        self.label, self.more = LABEL, list[str]()
         self.files = ["backup.info", "backup.info.copy", *(f"{LABEL}/backup.manifest{end}" for end in ("", ".copy"))]
         self.verified = "valid, total files checked: 9, total valid files: 9"
         self.calls: list[str] = []
@@ -47,12 +48,14 @@ class Repository:
         }
         archive = {"database": {"id": 1, "repo-key": 1}, "id": self.archive_id, "min": "x", "max": "y"}
         repo = {"key": 1, "cipher": "aes-256-cbc", "status": self.status}
-        good = self.status["code"] == 0
-        return [{"name": "main", "status": self.status, "repo": [repo], "backup": [backup] if good else [], "archive": [archive]}]
+        labels = [self.label, *self.more] if self.status["code"] == 0 else []
+        backups = [{**backup, "label": label} for label in dict.fromkeys(labels)]
+        return [{"name": "main", "status": self.status, "repo": [repo], "backup": backups, "archive": [archive]}]
 
     def listing(self, part: str) -> dict[str, Any]:
         if part.startswith("backup"):
-            return {name: {"type": "file"} for name in self.files}
+            manifests = [f"{label}/backup.manifest{end}" for label in self.more for end in ("", ".copy")]
+            return {name: {"type": "file"} for name in (*self.files, *manifests)}
         names = [f"{self.archive_id}/0000000100000000/00000001{0:08X}{number:08X}-{SHA}.zst" for number in self.segments]
         entries = {name: {"type": "file", "time": self.now} for name in names}
         return {**entries, "archive.info": {"type": "file"}, "archive.info.copy": {"type": "file"}}
@@ -157,6 +160,26 @@ def test_check_mode_plans_and_reads_no_file(
     assert (result["point"], result["changed"]) == (f"{LABEL} to latest", False)
     assert "verify" not in repository.calls
     assert not (tmp_path / "reports").exists()
+
+
+def test_a_backup_that_expires_while_it_is_restored_is_no_failure(
+    repository: Repository, run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restored: list[str] = []
+
+    def restore(self: apply.Verification, dummy: str, programs: str, point: Any, newest: int) -> None:
+        restored.append(point.backup.label)
+        gone = point.backup.label == LABEL
+        repository.label = "20261121-010000F"
+        self.checks.append(apply.check.bad("restore", "file_missing", "x") if gone else apply.check.good("restore", "y"))
+
+    monkeypatch.setattr(apply.os.path, "exists", lambda path: True)
+    monkeypatch.setattr(apply.Verification, "_in_scratch", restore)
+    repository.more = ["20261121-010000F"]
+    result = run(level="restore", checksums=False, backup="oldest")
+    assert result["ok"], result
+    assert restored == [LABEL, "20261121-010000F"]
+    assert [check["name"] for check in result["checks"]].count("scratch") == 1
 
 
 def test_figures_and_reports_are_written_of_failures_too(
