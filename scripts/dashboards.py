@@ -716,7 +716,7 @@ def backup() -> dict[str, Any]:
             "short",
             "min(backup_verify_success)",
             ONE_IS_GOOD,
-            text="Whether the last restore test succeeded (playbooks/verify_backup.yml).",
+            text="Whether the last restore test succeeded (playbooks/verify_backups.yml).",
         ),
         stat("Backups kept", "short", "sum(pgbackrest_backups)"),
         graph("How long a backup took", "s", ("pgbackrest_backup_last_duration_seconds", "{{stanza}} {{type}}")),

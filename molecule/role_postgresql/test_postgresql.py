@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -171,7 +172,136 @@ def test_there_is_a_backup_and_wal_arrives_encrypted(lab):
         path = until(120, f"{segment} in the repository of {name}", lambda find=find, name=name: lab.host(name).run(find).stdout.strip())
         assert lab.host(name).run(f"head -c 8 {path}").stdout.startswith("Salted__")
         timers = lab.host(name).run("systemctl list-timers --no-legend 'pgbackrest-backup@*'").stdout
-        assert timers.count("pgbackrest-backup@") == 2 * 3
+        assert timers.count("pgbackrest-backup@") == 2 * (2 if name == "solo" else 3)  # once a day in the tier startup
+        assert "pgbackrest-verify" in lab.host(name).run("systemctl list-timers --no-legend 'pgbackrest-verify*'").stdout
+
+
+PROVE = "/usr/bin/python3 /usr/local/lib/uptier/backup-verify/pgbackrest_verify.py /etc/pgbackrest/verify.json"
+LEFT = (
+    "ls -A /var/lib/uptier/backup-verify; systemctl list-units --all --no-legend 'uptier-backup-verify-*'; pgrep -f [b]ackup-verify/proof"
+)
+
+
+@pytest.mark.parametrize("name", ["repo", "solo"])
+def test_a_backup_is_proven_and_its_report_cannot_be_changed_unseen(lab, name):
+    """The unit of the timer, as systemd starts it; a random point and a tablespace come with it."""
+    host, metrics = lab.host(name), "/var/lib/prometheus/node-exporter"
+    where = leader(lab) if name == "repo" else name
+    # A tablespace that is younger than the backup: its WAL must not reach the directory of the live one.
+    host.run(f"install -d {metrics}")
+    for member in PAIR if name == "repo" else [name]:
+        lab.host(member).run("install -d -o postgres /var/lib/postgresql/younger")
+    local(lab, where, "create tablespace younger location '/var/lib/postgresql/younger'")
+    local(lab, where, "create table moved (at timestamptz) tablespace younger")
+    local(lab, where, "insert into moved select now()")
+    before = lab.host(where).run("find /var/lib/postgresql/younger -type f -printf '%p %s %T@\\n'").stdout
+    segment = local(lab, where, "select pg_walfile_name(pg_switch_wal())")
+    until(60, "the segment's arrival", lambda: host.run(f"find /var/lib/pgbackrest/archive -name '{segment}-*.zst'").stdout)
+    done = host.run("systemctl start pgbackrest-verify")
+    assert done.rc == 0, host.run("journalctl --no-pager -n 40 -u pgbackrest-verify").stdout
+    assert lab.host(where).run("find /var/lib/postgresql/younger -type f -printf '%p %s %T@\\n'").stdout == before
+    figures = dict(line.rsplit(" ", 1) for line in host.run(f"grep -v '#' {metrics}/backup_verify_main.prom").stdout.splitlines())
+    assert figures['backup_verify_success{stanza="main"}'] == "1"
+    assert figures['backup_verify_check_success{stanza="main",check="amcheck"}'] == "1"
+    rto, rpo = (float(figures[f'backup_verify_{what}_seconds{{stanza="main"}}']) for what in ("rto", "rpo"))
+    print(f"measured: {name} was restored and served after {rto:.1f} s, {rpo:.0f} s would have been lost")
+    # A segment comes every minute, and with it the heartbeats in it.
+    assert 0 < rpo < 120
+    report = host.run("ls /var/lib/uptier/backup-reports/*.json | tail -1").stdout.strip()
+    signed = f"-CAfile {PKI}/ca.crt -purpose any -no_check_time -out /dev/null"
+    check = f"openssl cms -verify -binary -inform PEM -in {report}.p7s -content {report} {signed}"
+    assert host.run(check).rc == 0
+    assert host.run(f"{PROVE} --check {report} {report.replace('.json', '.html')}").rc == 0
+    host.run(f'sed -i \'s/"rto_seconds": [0-9]*/"rto_seconds": 1/\' {report}')
+    assert host.run(check).rc != 0
+    assert "changed" in host.run(f"{PROVE} --check {report}").stderr
+    host.run(f"rm {report} {report}.p7s")
+    assert host.run(LEFT).stdout.split() == [".lock"]
+    local(lab, where, "drop table moved")
+    local(lab, where, "drop tablespace younger")
+
+
+def edited(script):
+    """Return the command that changes pgBackRest's settings in place: they are mounted."""
+    return f"settings=$(sed '{script}' /etc/pgbackrest/pgbackrest.conf); echo \"$settings\" > /etc/pgbackrest/pgbackrest.conf"
+
+
+# One fault each on a copy of the repository, what the proof is given, and the reason that it must name.
+REPOSITORY = "/var/lib/pgbackrest"
+FLIP = (
+    "python3 -c \"import sys; f = open(sys.argv[1], 'r+b'); f.seek(0, 2); n = f.tell() // 2; f.seek(n); b = f.read(1); f.seek(n); "
+    'f.write(bytes([b[0] ^ 255]))" '
+)
+FULL, MIDDLE = "$(ls -d backup/main/2*F | head -1)", "$(ls archive/main/*/*/*-*.zst | tail -2 | head -1)"
+FAULTS = [
+    (f"{FLIP} {FULL}/bundle/1", "", "file_damaged"),
+    (f"rm {FULL}/bundle/1", "", "file_missing"),
+    (f"rm -r {FULL}", "checksums=false", "backup_missing"),
+    (f"{FLIP} {MIDDLE}", "", "wal_damaged"),
+    (f"rm {MIDDLE}", "checksums=false", "wal_missing"),
+    ("rm backup/main/backup.info", "checksums=false", "info_missing"),
+    ("rm backup/main/backup.info*", "", "no_stanza"),
+    ("true", "checksums=false max_archive_age_seconds=0", "archive_stale"),
+    ("true", "checksums=false max_age_seconds=0", "backup_too_old"),
+    (edited("s/^repo1-cipher-pass=.*/repo1-cipher-pass=another-key-0123456789/"), "", "wrong_key"),
+    (edited("/^repo1-cipher/d"), "", "missing_key"),
+    (f"mount -t tmpfs tmpfs {REPOSITORY}", "", "no_stanza"),
+    (f"mount -o remount,bind,ro {REPOSITORY}", "", "repository_read_only"),
+]
+
+
+def reasons(host, faults):
+    """Return what the proof says of each fault; in a mount namespace, where a copy lies over the repository: backups go on meanwhile."""
+    script = [
+        "set -e",
+        f"copy=$(mktemp -d /var/lib/copy.XXXX); cp -a {REPOSITORY} /etc/pgbackrest/pgbackrest.conf $copy",
+        'trap "rm -rf $copy" EXIT',
+    ]
+    for number, (damage, options, dummy) in enumerate(faults):
+        options = f"level=repository settle_seconds=0 reports= metrics= max_archive_age_seconds=100000 {options}"
+        inside = (
+            f"mount --bind $copy/{number} {REPOSITORY}; mount --bind $copy/{number}.conf /etc/pgbackrest/pgbackrest.conf; "
+            f"cd {REPOSITORY}; {damage}; cd /; {PROVE} {options} || true"
+        )
+        script += [
+            f"cp -a $copy/pgbackrest $copy/{number}; cp -a $copy/pgbackrest.conf $copy/{number}.conf",
+            f"echo '## {number}'; copy=$copy unshare --mount sh -c {shlex.quote(inside)}",
+        ]
+    done = host.run("bash -c %s", "\n".join(script))
+    assert done.rc == 0, done.stdout + done.stderr
+    said = done.stdout.split("## ")[1:]
+    return [" ".join(line.split()[0] for line in part.splitlines()[1:] if not line.startswith(("good ", "main "))) for part in said]
+
+
+@pytest.mark.parametrize("name", ["repo", "solo"])
+def test_each_fault_of_a_repository_has_its_own_reason(lab, name):
+    assert reasons(lab.host(name), FAULTS) == [reason for dummy, dummy, reason in FAULTS]
+
+
+@pytest.mark.parametrize("name", ["repo", "solo"])
+def test_damage_of_the_live_database_and_a_wrong_answer_are_found_and_a_kill_leaves_nothing(lab, name):
+    host, where = lab.host(name), leader(lab) if name == "repo" else name
+    # The index was made with another function than the one that there is now, as after a change of collation.
+    local(lab, where, "create function shifted(int) returns int language sql immutable as 'select $1'".replace("$", "\\$"))
+    local(lab, where, "create table damaged as select generate_series(1, 100) as id")
+    local(lab, where, "create index damaged_shifted on damaged (shifted(id))")
+    local(lab, where, "create or replace function shifted(int) returns int language sql immutable as 'select $1 + 1'".replace("$", "\\$"))
+    segment = local(lab, where, "select pg_walfile_name(pg_switch_wal())")
+    until(60, "the segment's arrival", lambda: host.run(f"find /var/lib/pgbackrest/archive -name '{segment}-*.zst'").stdout)
+    probes = json.dumps([{"name": "rows", "database": "postgres", "sql": "select count(*) from damaged", "expected": "99"}])
+    done = host.run(f"{PROVE} checksums=false reports= metrics= %s", f"probes={probes}")
+    assert done.rc == 1
+    assert "index_damaged" in done.stdout
+    assert "damaged_shifted" in done.stdout
+    assert "probe_differs        probe rows" in done.stdout
+    local(lab, where, "drop table damaged")
+    local(lab, where, "drop function shifted")
+    # Killed while the restored server is there; the next one, of any kind, removes what is left.
+    wait = "for i in $(seq 300); do systemctl is-active -q uptier-backup-verify-main-server && break; sleep 0.1; done"
+    host.run(f"sh -c '{PROVE} checksums=false reports= metrics= amcheck=false & p=$!; {wait}; kill -9 $p'")
+    assert "proof-" in host.run(LEFT).stdout
+    host.run(f"{PROVE} level=repository checksums=false reports= metrics= settle_seconds=0")
+    assert host.run(LEFT).stdout.split() == [".lock"]
 
 
 def test_indexes_are_as_declared_and_used(lab):
@@ -240,7 +370,11 @@ def test_the_timer_makes_partitions_ahead_on_the_leader_and_all_report(lab):
 def test_auditors_find_who_changed_a_role(lab):
     name = leader(lab)
     local(lab, name, "alter role sample_ro connection limit 7")
-    found = lab.host(name).run("journalctl -u patroni --no-pager | grep 'AUDIT: SESSION' | grep -i 'alter role sample_ro connection limit 7'").stdout
+    found = (
+        lab.host(name)
+        .run("journalctl -u patroni --no-pager | grep 'AUDIT: SESSION' | grep -i 'alter role sample_ro connection limit 7'")
+        .stdout
+    )
     assert ",ROLE,ALTER ROLE," in found
     assert "connection authorized: user=" in lab.host(name).run("journalctl -u patroni --no-pager").stdout
 
@@ -313,6 +447,23 @@ def test_a_run_after_the_failover_changes_nothing(lab):
     changes, dummy = converge(lab, "--extra-vars", f"connections={connections(lab)}", "--limit", "postgresql:backup")
     assert changes == dict.fromkeys(("db1", "db2", "repo"), 0)
     assert {name: postmaster(lab, name) for name in (*PAIR, "solo")} == before
+
+
+def test_the_way_from_the_backup_across_the_failover_is_proven_and_faults_on_it_are_named(lab):
+    host = lab.host("repo")
+    segment = local(lab, leader(lab), "select pg_walfile_name(pg_switch_wal())")
+    timeline = segment[:8]
+    assert int(timeline, 16) > 1
+    until(60, "the segment's arrival", lambda: host.run(f"find {REPOSITORY}/archive -name '{segment}-*.zst'").stdout)
+    first = f"$(ls archive/main/*/{timeline}*/*-*.zst | head -1)"
+    faults = [
+        ("true", "checksums=false", ""),
+        (f"rm archive/main/*/{timeline}.history", "checksums=false", "history_missing"),
+        (f"rm {first}", "checksums=false", "wal_missing_at_switch"),
+    ]
+    assert reasons(host, faults) == [reason for dummy, dummy, reason in faults]
+    done = host.run(f"{PROVE} checksums=false reports= metrics= backup=oldest")
+    assert done.rc == 0, done.stdout + done.stderr
 
 
 def test_a_standby_without_data_is_rebuilt_from_the_repository(lab):

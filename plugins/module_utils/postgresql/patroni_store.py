@@ -25,13 +25,17 @@ class Store:
         self.parameters = parameters
         self.prefix = f"{parameters['namespace'].rstrip('/')}/{parameters['scope']}/"
 
+    @property
+    def lock_key(self) -> str:
+        return encoded(f"/uptier-operations{self.prefix}lock")
+
     def call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return what etcd answers; OSError with every endpoint's words when none does."""
         return ask_any(self.parameters, self.parameters["etcd"], f"/v3/{path}", body)
 
     def read(self) -> dict[str, Any]:
         """Return what `picture.Cluster` takes. Without a quorum, one member's last state."""
-        query = {"key": _b64(self.prefix), "range_end": _b64(self.prefix[:-1] + "0")}
+        query = {"key": encoded(self.prefix), "range_end": encoded(self.prefix[:-1] + "0")}
         seen = ""
         try:
             found = self.call("kv/range", query)
@@ -41,7 +45,7 @@ class Store:
                 found = self.call("kv/range", {**query, "serializable": True})
             except OSError:
                 found = {}
-        entries = {_text(entry["key"])[len(self.prefix) :]: entry for entry in found.get("kvs", [])}
+        entries = {text_of(entry["key"])[len(self.prefix) :]: entry for entry in found.get("kvs", [])}
         keys = {name: _decoded(entry.get("value", "")) for name, entry in entries.items() if "/" not in name}
         history, left = [], None
         if not seen:
@@ -78,9 +82,9 @@ class Store:
             Busy: somebody else holds it; the text says who.
             OSError: etcd does not answer.
         """
-        key = _b64(f"/uptier-operations{self.prefix}lock")
+        key = self.lock_key
         lease = self.call("lease/grant", {"TTL": LOCK_SECONDS})["ID"]
-        put = {"request_put": {"key": key, "value": _b64(json.dumps(dict(who))), "lease": lease}}
+        put = {"request_put": {"key": key, "value": encoded(json.dumps(dict(who))), "lease": lease}}
         look = {"request_range": {"key": key}}
         free = {"key": key, "target": "CREATE", "result": "EQUAL", "create_revision": "0"}
         answer = self.call("kv/txn", {"compare": [free], "success": [put], "failure": [look]})
@@ -109,16 +113,16 @@ class Store:
         return release
 
 
-def _b64(text: str) -> str:
+def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _text(value: str) -> str:
+def text_of(value: str) -> str:
     return base64.b64decode(value).decode()
 
 
 def _decoded(value: str) -> Any:
-    text = _text(value)
+    text = text_of(value)
     try:
         return json.loads(text)
     except ValueError:

@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-BACKUP = {"label": "20261121-181447F", "error": False}
+
+def backup(label: str, timeline: int, stop: str = "0/3000100", error: bool = False) -> dict[str, Any]:
+    return {
+        "label": label,
+        "error": error,
+        "archive": {"stop": f"{timeline:08X}0000000000000003"},
+        "lsn": {"start": "0/3000028", "stop": stop},
+    }
+
+
+BACKUP = backup("20261121-181447F", 9)
 
 
 @pytest.fixture
@@ -37,7 +47,11 @@ def run(
             f"if test $last = restore; then exit {restored}; fi\ncat $(ls -v info-* | head -1)\n"
             "test $(ls info-* | wc -l) = 1 || rm $(ls -v info-* | head -1)\n"
         )
-        leader = f"#!/bin/sh\ncd {tmp_path}\necho \"$*\" >> asked\necho '7710689688293393202|{timeline}|0/145E5E40|'\n"
+        leader = (
+            f'#!/bin/sh\ncd {tmp_path}\necho "$*" >> asked\ncase "$*" in\n'
+            f"*TIMELINE_HISTORY*) printf '{timeline:08X}.history|8\\t0/2000000\\tno recovery target specified\\n\\n9\\t0/9000000\\tbefore\\n' ;;\n"
+            f"*) echo '7710689688293393202|{timeline}|0/145E5E40|' ;;\nesac\n"
+        )
         for name, text in (("pgbackrest", script), ("psql", leader)):
             write_program(tmp_path / name, text)
         monkeypatch.setattr(program, "PGBACKREST", str(tmp_path / "pgbackrest"))
@@ -61,9 +75,38 @@ def said(folder: Path) -> list[str]:
 def test_a_repository_that_is_up_to_date(run: Callable[..., int], tmp_path: Path) -> None:
     assert run([info("0000000A0000000000000014", BACKUP)]) == 0
     assert said(tmp_path) == ["info", "restore", "info"]
-    assert "--delta --type=standby restore" in (tmp_path / "said").read_text(encoding="utf-8")
+    assert "--set=20261121-181447F --delta --type=standby restore" in (tmp_path / "said").read_text(encoding="utf-8")
     question = (tmp_path / "asked").read_text(encoding="utf-8")
     assert r"-d user=replicator host=10.0.0.31 application_name=it\ is replication=true -c IDENTIFY_SYSTEM" in question
+
+
+@pytest.mark.parametrize(
+    ("backups", "taken"),
+    [
+        # Newest first by their names: a differential one is named after its full one.
+        (
+            [backup("20261121-010000F", 9), backup("20261121-010000F_20261122-010000D", 9), backup("20261121-010000F_20261121-130000I", 9)],
+            1,
+        ),
+        # The history was left at 0/9000000: what was backed up later on it does not lead to the leader.
+        ([backup("20261121-010000F", 9), backup("20261122-010000F", 9, stop="0/9000001")], 0),
+        ([backup("20261121-010000F", 8, stop="0/2000000"), backup("20261122-010000F", 8, stop="0/2000001")], 0),
+        ([backup("20261121-010000F", 9), backup("20261122-010000F", 10, stop="0/A000000")], 1),
+        ([backup("20261121-010000F", 9), backup("20261122-010000F", 10, error=True)], 0),
+    ],
+)
+def test_the_newest_backup_on_the_leaders_history(
+    run: Callable[..., int], tmp_path: Path, backups: list[dict[str, Any]], taken: int
+) -> None:
+    assert run([info("0000000A0000000000000014", *backups)]) == 0
+    assert f"--set={backups[taken]['label']} " in (tmp_path / "said").read_text(encoding="utf-8")
+
+
+def test_no_backup_on_the_leaders_history(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a restore to a time before it."""
+    assert run([info("0000000A0000000000000014", backup("20261122-010000F", 9, stop="0/9000001"))]) == 1
+    assert said(tmp_path) == ["info"]
+    assert "no backup lies on the history of the leader's timeline 10. Patroni copies from the leader." in capsys.readouterr().err
 
 
 def test_it_waits_for_the_leaders_timeline(run: Callable[..., int], tmp_path: Path) -> None:
@@ -102,7 +145,7 @@ def test_nothing_is_archived(program: ModuleType) -> None:
 
 def test_a_leader_that_refuses_for_a_moment(program: ModuleType, run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     """It has not read yet that there is a new member."""
-    answers = [1, 1, 0]
+    answers = [1, 1, 0, 0]
 
     def refusing(psql: str, connstring: str) -> int:
         return 10 if not answers.pop(0) else int(program.answer(["false"]))
@@ -118,4 +161,4 @@ def test_a_leader_that_is_silent(program: ModuleType, run: Callable[..., int], m
 
     monkeypatch.setattr(program, "leaders_timeline", silent)
     assert run([info("0000000A0000000000000014", BACKUP)], patience=0.05) == 1
-    assert "0 s after the restore, sh ended with 2: connection refused. Patroni copies" in capsys.readouterr().err
+    assert "cannot make this standby: sh ended with 2: connection refused. Patroni copies" in capsys.readouterr().err

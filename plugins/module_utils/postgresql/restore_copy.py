@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A copy of the database as its backups held it at a point in time, for looking. Pure functions.
+
+It is no member of anything: settings of its own, a socket that only its user reaches, no archive, no network but to the repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_sandbox import control_settings, quoted
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import Choice, needed_bytes
+
+MARKER = ".uptier-copy"  # in its directory: what it is a copy of, once all files are there
+PORT = 5432  # of its own socket
+COPY, SERVER = "uptier-copy-files.service", "uptier-copy.service"
+# Of production, where there is one on the same host.
+HIDDEN = ("/var/lib/postgresql", "/run/postgresql")
+
+
+def server_settings(directory: str, control: str, memory_mb: int) -> str:
+    """Return postgresql.conf of the copy; that of the backup is not read. What pgBackRest wrote for the recovery comes after it.
+
+    Args:
+        directory: of the copy.
+        control: what pg_controldata says of the data.
+        memory_mb: that the server may use.
+    """
+    settings: Mapping[str, str] = {
+        "data_directory": f"{directory}/data",
+        "hba_file": f"{directory}/pg_hba.conf",
+        "ident_file": f"{directory}/pg_ident.conf",
+        "listen_addresses": "",
+        "port": str(PORT),
+        "unix_socket_directories": f"{directory}/socket",
+        "unix_socket_permissions": "0700",
+        "archive_mode": "off",
+        # Nobody looks before the point is reached, so the copy needs no more connections than it likes.
+        "hot_standby": "off",
+        "shared_buffers": f"{max(min(memory_mb // 4, 1024), 16)}MB",
+        "max_connections": "30",
+        "max_wal_senders": "0",
+        "max_logical_replication_workers": "0",
+        "cluster_name": "copy",
+        "huge_pages": "off",
+        "jit": "off",
+        "ssl": "off",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+        "timezone": "UTC",
+        **control_settings(control),
+    }
+    return "".join(f"{name} = {quoted(value)}\n" for name, value in settings.items())
+
+
+def limits(directory: str, memory_mb: int) -> list[str]:
+    """Return the properties of its units: it writes in its directory alone, and production on the same host goes first."""
+    return [
+        "--property=ProtectSystem=strict",
+        f"--property=ReadWritePaths={directory}",
+        "--property=InaccessiblePaths=" + " ".join(f"-{path}" for path in HIDDEN),
+        "--property=ProtectHome=yes",
+        "--property=PrivateTmp=yes",
+        "--property=PrivateIPC=yes",
+        "--property=NoNewPrivileges=yes",
+        "--property=UMask=0077",
+        f"--property=MemoryMax={memory_mb}M",
+        "--property=CPUWeight=20",
+        "--property=IOWeight=20",
+        "--property=Nice=10",
+        "--property=OOMScoreAdjust=500",
+    ]
+
+
+def refuse_small(choice: Choice, free_bytes: int, directory: str) -> None:
+    """Refuse where there is no room for the files.
+
+    Raises:
+        Refusal: no_space.
+    """
+    wanted = needed_bytes(choice)
+    if free_bytes < wanted:
+        raise Refusal(
+            "no_space",
+            f"{directory} has {free_bytes >> 20} MiB free, and {choice.label} needs {wanted >> 20} MiB. Make room, or name another directory.",
+        )

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The program that takes a backup; pgBackRest is a program that answers what the test says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+GOOD = {"label": "20261121-010000F", "type": "full", "error": False, "database": {"id": 1, "repo-key": 1}}
+BAD = {**GOOD, "label": "20261128-010000F", "error": True}
+INCREMENT = {**BAD, "label": "20261128-010000F_20261128-070000I", "type": "incr"}
+
+
+@pytest.fixture
+def run(
+    load_program: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_program: Callable[[Path, str], None]
+) -> Callable[..., tuple[int, list[str]]]:
+    """Run it; `statuses` are what pgBackRest ends with, call after call but for info. Return its status and what it ran."""
+
+    def call(*arguments: str, statuses: list[int], backups: list[dict[str, Any]] | None = None) -> tuple[int, list[str]]:
+        program = load_program("roles/pgbackrest/files/backup.py")
+        (tmp_path / "info").write_text(json.dumps([{"backup": backups if backups is not None else [GOOD]}]), encoding="utf-8")
+        (tmp_path / "statuses").write_text("".join(f"{status}\n" for status in statuses), encoding="utf-8")
+        script = (
+            f'#!/bin/sh\ncd {tmp_path}\nfor word; do last=$word; done\nif test $last = info; then cat info; exit 0; fi\necho "$*" >> said\n'
+            "status=$(head -1 statuses)\nsed -i 1d statuses\nexit $status\n"
+        )
+        write_program(tmp_path / "pgbackrest", script)
+        monkeypatch.setattr(program, "PGBACKREST", str(tmp_path / "pgbackrest"))
+        monkeypatch.setattr(sys, "argv", ["backup.py", "--stanza=main", *arguments])
+        status = program.main()
+        said = (tmp_path / "said").read_text(encoding="utf-8").splitlines()
+        return status, [" ".join(word for word in line.split() if not word.startswith(("--stanza", "--log"))) for line in said]
+
+    return call
+
+
+BACKUP = "--type=full --no-expire-auto backup"
+STANDBY = "--type=full --no-expire-auto --backup-standby backup"
+LEADER = "--type=full --no-expire-auto --no-backup-standby backup"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "statuses", "status", "ran"),
+    [
+        ([], [0, 0], 0, [BACKUP, "expire"]),
+        ([], [82], 82, [BACKUP]),
+        ([], [0, 1], 3, [BACKUP, "expire"]),
+        (["--standby"], [0, 0], 0, [STANDBY, "expire"]),
+        (["--standby"], [56, 0, 0], 0, [STANDBY, LEADER, "expire"]),
+        (["--standby"], [82, 0, 0], 0, [STANDBY, LEADER, "expire"]),
+        (["--standby"], [56, 56], 56, [STANDBY, LEADER]),
+        # What has nothing to do with the standby is not tried with the leader.
+        (["--standby"], [103], 103, [STANDBY]),
+        ([], [50], 50, [BACKUP]),
+    ],
+)
+def test_a_full_backup(run: Callable[..., Any], arguments: list[str], statuses: list[int], status: int, ran: list[str]) -> None:
+    assert run("--type=full", *arguments, statuses=statuses) == (status, ran)
+
+
+@pytest.mark.parametrize("kind", ["diff", "incr"])
+def test_one_that_runs_already_serves_as_well(run: Callable[..., Any], kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"--type={kind}", statuses=[50]) == (0, [f"--type={kind} --no-expire-auto backup"])
+    assert "Another backup is running" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("backups", "expires"),
+    [
+        ([GOOD, BAD], False),
+        ([GOOD, BAD, INCREMENT], False),
+        ([BAD, {**GOOD, "label": "20261205-010000F"}], True),
+        ([GOOD, INCREMENT], True),
+        # Each repository by itself.
+        ([{**BAD, "database": {"id": 1, "repo-key": 2}}, {**GOOD, "label": "20261205-010000F"}], False),
+        ([], True),
+    ],
+)
+def test_the_last_good_backup_stays(run: Callable[..., Any], backups: list[dict[str, Any]], expires: bool) -> None:
+    status, ran = run("--type=incr", statuses=[0, 0], backups=backups)
+    assert status == 0
+    assert ("expire" in ran) == expires
