@@ -155,10 +155,3 @@ def test_a_member_leaves(platform: Platform, wider: Platform) -> None:
     wait("the slot to go", lambda: platform.sql(leader, slots) == "0", 60)
     change(platform, leader, {"member_slots_ttl": None})
     assert NEW not in platform.output("app1", "cat /etc/haproxy/haproxy.cfg")
-
-
-@pytest.mark.soak
-def test_the_tier_playbook_changes_nothing_after_all_that(platform: Platform) -> None:
-    run = platform.playbook()
-    assert run.status == 0, run.output[-3000:]
-    assert run.changed() == {}, run.changed_tasks()

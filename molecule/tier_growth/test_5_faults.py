@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts and processes die while clients work, and the platform heals; test_6_rerun.py sees that the next run finds nothing to do."""
+"""Hosts and processes die while clients work, and the platform heals; test_rerun.py of ops_failover sees that the next run finds nothing to do."""
 
 from __future__ import annotations
 

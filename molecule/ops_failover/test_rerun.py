@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A second run, after failovers and with the killed hosts back, changes nothing, restarts nothing, shows no secret, and is cheap."""
+"""The next run of the tier playbook, after all faults and operations, changes nothing, restarts nothing, shows no secret, and is cheap."""
 
 from __future__ import annotations
 
+import pytest
 from harness.platform import Platform, wait
 
 BUDGET = 120  # task results a host
 
 
+@pytest.mark.soak
 def test_second_run_changes_and_restarts_nothing(platform: Platform) -> None:
     wait("the cluster with all replicas", platform.cache_healthy, 60)
     before = platform.service_starts()
@@ -27,6 +29,7 @@ def test_second_run_changes_and_restarts_nothing(platform: Platform) -> None:
     assert shown == [], f"{len(shown)} secrets appear in the output at -vvv"
 
 
+@pytest.mark.soak
 def test_check_mode_reports_no_change(platform: Platform) -> None:
     """Of the shared address; test_startup.py looks at all other roles, on one host instead of eight."""
     run = platform.playbook(None, "--check", "--diff", "--tags", "keepalived")
