@@ -166,7 +166,9 @@ class Cluster:
         joining = [one for one, view in views.items() if view.joining]
         if joining:
             return f"{', '.join(joining)}: a handshake with another node is under way"
-        return "" if now.agreed else "the nodes do not agree yet on who is a member, holds which slots and follows whom"
+        # Of slots under way the destination does not hear who leads now, until the move is finished.
+        under_way = any(view.me.open_slots for view in views.values())
+        return "" if now.agreed or under_way else "the nodes do not agree yet on who is a member, holds which slots and follows whom"
 
     def _unjoined(self, views: Mapping[str, View]) -> str:
         now = core.survey(self.shape, views)
@@ -191,6 +193,7 @@ class Cluster:
             kind = steps[0].action
             group = list(takewhile(lambda step, kind=kind: step.action == kind, steps))
             if kind == "move":
+                self.wait(lambda seen, group=group: _not_serving(seen, group))
                 moves = [Move(self.shape.node(step.target), self.shape.node(step.node), step.slots) for step in group]
                 self.moved.append(self.mover.run(moves, self.shape.everyone))
             else:
@@ -254,6 +257,12 @@ class Cluster:
                         other.call("CLUSTER", "FORGET", leaver)
         # A copy of what its former master still has; a master is empty by now, or Redis refuses.
         connection.call("CLUSTER", "RESET", "HARD")
+
+
+def _not_serving(views: Mapping[str, View], moves: list[Step]) -> str:
+    """Say who takes no keys yet: a node that has just joined needs two seconds to believe in the cluster."""
+    ends = {end for step in moves for end in (step.node, step.target)}
+    return ", ".join(f"{one} says cluster_state:{views[one].state}" for one in sorted(ends) if views[one].state != "ok")
 
 
 def summary(shape: Shape, views: Mapping[str, View]) -> dict[str, Any]:

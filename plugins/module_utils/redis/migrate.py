@@ -176,6 +176,9 @@ class Lane:
         """Move some slots: mark them, empty them, hand them over."""
         there = self._owned(self.target, self.target_id)
         mark = [slot for slot in slots if slot not in there]
+        # A node does not hear of a failover for slots that it is importing: it would go on asking the leader of then.
+        known = self._owned(self.target, self.source_id)
+        self._each(self.target, [("CLUSTER", "SETSLOT", slot, "NODE", self.source_id) for slot in mark if slot not in known])
         self._each(self.target, [("CLUSTER", "SETSLOT", slot, "IMPORTING", self.source_id) for slot in mark])
         self._each(self.source, [("CLUSTER", "SETSLOT", slot, "MIGRATING", self.target_id) for slot in mark])
         self._empty(mark)

@@ -557,13 +557,15 @@ def test_other_refusals() -> None:
     views["h1:6380"] = View(id="x", clustered=False)
     with pytest.raises(Refusal, match="cluster-enabled no"):
         plan(shape, views)
+
+
+def test_a_move_to_a_node_that_is_gone_is_closed() -> None:
+    world = World(cluster(3, 3, 1))
     form(world)
     views = world.views()
     me = views["h0:6379"].me
     views["h0:6379"] = replace(views["h0:6379"], peers={**views["h0:6379"].peers, me.id: replace(me, open_slots=("[5->-x]",))})
-    with pytest.raises(Refusal) as caught:
-        plan(shape, views)
-    assert caught.value.reason == "open_slots"
+    assert plan(world.shape, views) == [Step("close", "h0:6379", slots=((5, 5),))]
 
 
 def test_faults_say_what_is_wrong() -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Shape, describe
+from ansible_collections.uptier.platform.plugins.module_utils.redis import migrate
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal, Shape, describe, faults
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import Cluster
-from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Mover
+from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Mover, Patience
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Unreachable
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -99,6 +100,7 @@ class Client(threading.Thread):
         self.links: dict[int, Connection] = {}
         self.acknowledged: list[int] = []
         self.worst = 0.0
+        self.wait_for_replica = False  # only then does a write count as acknowledged
         self.stopped = threading.Event()
         self.errors: list[str] = []
 
@@ -111,7 +113,7 @@ class Client(threading.Thread):
         port, asking = self.nodes[0].port, False
         for dummy in range(16):
             try:
-                link = self.link(port)
+                self.last = link = self.link(port)
                 if asking:
                     link.call("ASKING")
                 return link.call(*words)
@@ -121,8 +123,9 @@ class Client(threading.Thread):
                 port, asking = int(str(error).rpartition(":")[2]), error.code == "ASK"
             except Unreachable:
                 self.links.pop(port, None)
+                self.nodes = [*self.nodes[1:], self.nodes[0]]  # another one knows who leads now
                 raise
-        raise AssertionError("redirected for ever")
+        raise Unreachable("network", "redirected again and again: the slot is on its way to a node that does not lead")
 
     def run(self) -> None:
         for number in itertools.count():
@@ -131,7 +134,8 @@ class Client(threading.Thread):
             began = time.monotonic()
             try:
                 self.ask("SET", f"n:{number}", number)
-                self.acknowledged.append(number)
+                if not self.wait_for_replica or self.last.call("WAIT", 1, 500):
+                    self.acknowledged.append(number)
             except (RespError, Unreachable) as error:
                 self.errors.append(str(error))
                 time.sleep(0.05)
@@ -264,3 +268,75 @@ def test_killed_between_any_two_commands_and_run_again(servers: Servers) -> None
     asker = Client(nodes)
     assert [number for number in range(600) if asker.ask("GET", f"k:{number}") != "x" * (number % 200)] == []
     assert Cluster(shape_of(nodes, 3), dial).plan()[1] == []
+
+
+def test_a_large_key_goes_last_and_nobody_is_taken_for_dead(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "BIG", 1 << 20)
+    nodes = [servers.node(f"h{number}") for number in range(3)]
+    converge(shape_of(nodes[:1], 1))
+    fill(nodes[:1], 50)
+    writer = Client(nodes[:1])
+    for number in range(3000):
+        writer.ask("HSET", "large", f"field:{number}", "x" * 1000)
+    with dial(nodes[0].address, nodes[0].port) as connection:
+        slot = connection.call("CLUSTER", "KEYSLOT", "large")
+    asked: list[list[str]] = []
+    enter = Patience.__enter__
+
+    def seen(patience: Patience) -> Patience:
+        found = enter(patience)
+        asked.append([dial(node.address, node.port).call("CONFIG", "GET", "cluster-node-timeout")[1] for node in nodes])
+        return found
+
+    monkeypatch.setattr(Patience, "__enter__", seen)
+    (moved,) = converge(shape_of(nodes, 3)).moved
+    assert slot >= 16384 // 3, "the key was to move"
+    assert len(moved.big) == 1
+    assert moved.big[0].startswith("large (")
+    assert f"slot {slot})" in moved.big[0]
+    assert all(int(value) > 60000 for value in asked[0])
+    assert [dial(node.address, node.port).call("CONFIG", "GET", "cluster-node-timeout")[1] for node in nodes] == ["2000"] * 3
+    assert Client(nodes).ask("HLEN", "large") == 3000
+
+
+@pytest.mark.parametrize("who", ["source", "target"])
+def test_a_server_dies_in_the_middle_of_a_move(servers: Servers, who: str) -> None:
+    """Its replica takes over, the run stops and says so, and the next one goes on with both sides as they are then."""
+    nodes = [servers.node(f"h{number % 4}") for number in range(8)]
+    before = shape_of([nodes[0], nodes[1], nodes[2], nodes[4], nodes[5], nodes[6]], 3, 1)
+    after = shape_of(nodes, 4, 1)
+    converge(before)
+    fill(nodes[:3], 2000)
+    client = Client(nodes, pace=0.005)
+    client.wait_for_replica = True
+    client.start()
+    victims: list[Node] = []
+
+    class Fatal(Mover):
+        def moved(self, keys: int, size: int, seconds: float) -> None:
+            super().moved(keys, size, seconds)
+            if not victims and self.progress.keys > 150:
+                victims.append(getattr(self.step, who))
+                servers.kill(victims[0])
+
+        def _one(self, move: Any, *rest: Any, **more: Any) -> Any:
+            self.step = move
+            return super()._one(move, *rest, **more)
+
+    run = Cluster(after, dial, timeout=30, interval=0.05, mover=Fatal(dial, ("default", PASSWORD), timeout=5))
+    with pytest.raises(Refusal) as caught:
+        run.converge(run.plan()[1])
+    assert "continues" in str(caught.value) or caught.value.reason == "node_unreachable"
+    deadline = time.monotonic() + 30
+    while "replica of" not in str(roles := describe(after, run.look())) or "which is down" in " ".join(faults(after, run.look())):
+        assert time.monotonic() < deadline, f"no failover: {roles}"
+        time.sleep(0.2)
+    servers.start(victims[0])
+    run = Cluster(after, dial, timeout=30, interval=0.05, mover=Mover(dial, ("default", PASSWORD)))
+    run.wait(lambda views: " ".join(view.problem for view in views.values()), 20)
+    run.converge(run.plan()[1])
+    client.finish()
+    assert client.missing() == []
+    asker = Client(nodes)
+    assert [number for number in range(2000) if asker.ask("GET", f"k:{number}") != "x" * (number % 200)] == []
+    assert Cluster(after, dial).plan()[1] == []
