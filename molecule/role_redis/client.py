@@ -38,13 +38,25 @@ class Client:
         with self.connect(self.owner(key), 3) as connection:
             return connection.call(*words)
 
+    def write(self, connection, key, value):
+        """Write as a client of a cluster does: for a slot that is on its way, the owner says whom to ask."""
+        try:
+            connection.call("SET", key, value)
+        except RespError as error:
+            if error.code != "ASK":
+                raise
+            address, dummy, port = str(error).split()[2].rpartition(":")
+            with self.connect((address, int(port))) as other:
+                other.call("ASKING")
+                other.call("SET", key, value)
+
     def watch(self, key, seconds, seen):
         connection, errors, moments, number = None, {}, [], 0
         start = time.monotonic()
         while time.monotonic() - start < seconds:
             try:
                 connection = connection or self.connect(self.owner(key, number := number + 1))
-                connection.call("SET", key, len(moments))
+                self.write(connection, key, len(moments))
                 moments.append(time.monotonic() - start)
             except (Unreachable, RespError) as error:
                 errors[str(error)[:60]] = errors.get(str(error)[:60], 0) + 1

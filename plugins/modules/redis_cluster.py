@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: redis_cluster
-short_description: Form a Redis Cluster of a declared shape and keep it complete
+short_description: Form a Redis Cluster of a declared shape, keep it complete and reshape it while it serves
 version_added: 0.1.0
 description:
   - Asks every declared node for its view, plans the steps from what is there to what is declared, carries them out and
@@ -15,10 +15,29 @@ description:
   - A replica is never put on its master's host, and into another zone than its master where there is a choice.
   - Continues a formation that was interrupted at any step. Replaces a node that came back empty (a host that was reinstalled).
   - Never forms over nodes that hold keys outside of this cluster's slots or that belong to another cluster.
-  - Does not move slots that hold keys, so it refuses to change the number of masters of a cluster that is complete.
+  - Where another number of masters is declared, moves slots with their keys while clients read and write, the fewest that even
+    out. Replicas stand at the new masters before the first key moves. Keys go in commands of a few milliseconds; very large ones
+    go last, and are named in RV(moved).
+  - A run that was killed in the middle of a slot is continued with that slot by the next one, whoever leads on either side then.
+  - Refuses before the first key moves what would not fit into the memory of a master, and moves nothing to or from a node that is down.
   - Run it once for a cluster, from any host that reaches all nodes. A host that is down is no error as long as the
     cluster is complete and serves; it is named in RV(warnings_cluster).
 options:
+  remove_members:
+    description:
+      - Let members of the cluster leave that are not declared. Their slots are moved to the others first, then all forget them and they
+        forget all. Without this they are refused (C(foreign_member)).
+    type: bool
+    default: false
+  rebalance_threshold:
+    description:
+      - From how many percent of an even share on the slots of a master are evened out, where the number of masters stays. 0 for never.
+    type: float
+    default: 2
+  move_rate:
+    description: Keys that are moved a second, at most. 0 for as many as go.
+    type: int
+    default: 0
   spread_masters:
     description:
       - Even out how many masters each host leads, after failovers have gathered them on few hosts. A host that leads most
@@ -78,6 +97,11 @@ cluster:
   description: The cluster as it is at the end, as M(uptier.platform.redis_cluster_info) returns it.
   returned: success
   type: dict
+moved:
+  description: What was moved. RV(ignore:moved.longest_pause_ms) is how long a master was stopped at most by one command.
+  returned: when slots were moved
+  type: dict
+  sample: {"slots": 10922, "keys": 48211, "bytes": 9123456, "seconds": 21.4, "longest_pause_ms": 6.1, "big_keys": ["feed:all (48 MiB, slot 77)"]}
 warnings_cluster:
   description: What weakens the cluster though it serves - nodes that are down, missing replicas, too many masters on one host.
   returned: success
@@ -87,7 +111,7 @@ reason:
   description:
     - Machine-readable cause of a failure. C(bad_shape), C(node_unreachable), C(access_denied), C(not_cluster_mode),
       C(node_not_empty), C(other_cluster), C(foreign_member), C(slots_lost), C(open_slots), C(reshape_needed),
-      C(no_anti_affinity), C(version_mix), C(step_failed), C(no_progress), C(timeout), C(not_healthy).
+      C(no_memory), C(no_anti_affinity), C(version_mix), C(step_failed), C(no_progress), C(timeout), C(not_healthy).
   returned: on failure
   type: str
   sample: node_not_empty
@@ -97,6 +121,8 @@ node:
   type: str
   sample: app2:6379
 """
+
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.redis import cluster as core
@@ -108,11 +134,31 @@ from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_appl
     shape_of,
     summary,
 )
+from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Mover, Progress
+
+
+def moved(parts: list[Progress]) -> dict[str, Any]:
+    """Return what was moved in one or several goes, for the result; nothing where nothing was."""
+    if not parts:
+        return {}
+    return {
+        "moved": {
+            "slots": sum(part.slots for part in parts),
+            "keys": sum(part.keys for part in parts),
+            "bytes": sum(part.bytes for part in parts),
+            "seconds": round(sum(part.seconds for part in parts), 1),
+            "longest_pause_ms": round(max(part.slowest for part in parts) * 1000, 1),
+            "big_keys": [key for part in parts for key in part.big],
+        }
+    }
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "remove_members": {"type": "bool", "default": False},
+            "rebalance_threshold": {"type": "float", "default": 2},
+            "move_rate": {"type": "int", "default": 0},
             "spread_masters": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 60},
             **redis_common_argument_spec(),
@@ -121,10 +167,21 @@ def main() -> None:
         supports_check_mode=True,
     )
     shape = shape_of(module.params)
-    cluster = Cluster(shape, dialler(module.params), module.params["timeout"], spread=module.params["spread_masters"])
+    given = module.params
+    dial = dialler(given)
+    mover = Mover(dial, (given["username"], given["password"]), given["timeout"], given["move_rate"], module.log)
+    cluster = Cluster(
+        shape,
+        dial,
+        given["timeout"],
+        spread=given["spread_masters"],
+        threshold=given["rebalance_threshold"] / 100,
+        remove=given["remove_members"],
+        mover=mover,
+    )
     try:
         views, steps = cluster.plan(check=module.check_mode)
-        before, after = core.describe(shape, views), core.predict(shape, views, steps)
+        before, after = core.describe(cluster.shape, views), core.predict(cluster.shape, views, steps)
         if not module.check_mode:
             views = cluster.converge(steps)
     except core.Refusal as error:
@@ -136,6 +193,7 @@ def main() -> None:
         changed=bool(steps),
         steps=[step.as_dict() for step in steps],
         cluster=state,
+        **moved(cluster.moved),
         warnings_cluster=state["warnings"],
         diff={"before": "".join(f"{k}: {v}\n" for k, v in before.items()), "after": "".join(f"{k}: {v}\n" for k, v in after.items())},
     )

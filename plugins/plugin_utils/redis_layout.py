@@ -45,12 +45,12 @@ def reshaped(declared: int, running: Mapping[str, int]) -> tuple[str, str] | Non
     `running` has the masters that share the slots, by the host that remembers them; 0 where none do.
     """
     host, masters = next(((host, count) for host, count in running.items() if count), ("", 0))
-    if masters in (0, declared):
-        return None
-    seen = f"carries a cluster of {masters} {'master' if masters == 1 else 'masters'}, as {host} remembers it, and {declared} are declared"
+    if masters <= declared:
+        return None  # more masters: slots are moved to them while the cluster serves
+    seen = f"carries a cluster of {masters} masters, as {host} remembers it, and {declared} are declared"
     fix = (
-        f"Set redis_masters: {masters}{' and redis_replicas_per_master: 0' if masters == 1 else ''}: slots with live keys are not moved to other "
-        "masters. Or put new hosts into the group in place of these, which form an empty cluster (docs/how-to/move-up-a-tier.md)."
+        f"Run playbooks/scale_redis.yml -e redis_masters={declared} first: it moves the slots of those that leave, for which this run would "
+        f"already close the firewall. Or set redis_masters: {masters} (docs/how-to/scale-redis.md)."
     )
     return seen, fix
 

@@ -14,8 +14,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-SLOTS = 16384
-Range = tuple[int, int]
+from ansible_collections.uptier.platform.plugins.module_utils.redis import slots as slot_sets
+from ansible_collections.uptier.platform.plugins.module_utils.redis.slots import (
+    SLOTS,
+    Range,
+    members,
+    show_ranges,
+    split_slots,
+    to_ranges,
+)
 
 
 class Refusal(Exception):
@@ -43,14 +50,23 @@ class Node:
 
 @dataclass(frozen=True)
 class Shape:
-    """What is declared."""
+    """What is declared, and which members of the cluster are not and shall leave."""
 
     nodes: tuple[Node, ...]
     masters: int
     replicas: int = 0
+    leaving: tuple[Node, ...] = ()
+
+    @property
+    def everyone(self) -> tuple[Node, ...]:
+        return self.nodes + self.leaving
+
+    @property
+    def outgoing(self) -> set[str]:
+        return {node.label for node in self.leaving}
 
     def node(self, label: str) -> Node:
-        return next(node for node in self.nodes if node.label == label)
+        return next(node for node in self.everyone if node.label == label)
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,10 @@ class View:
 
 @dataclass(frozen=True)
 class Step:
-    """One action: meet, addslots, replicate, failover or forget. `node` acts; `target` is a label (forget: a node id)."""
+    """One action: meet, addslots, move, close, replicate, failover, forget or remove.
+
+    `node` acts: with move it is the one that gets the slots, with remove the one that leaves. `target` is a label (forget: a node id).
+    """
 
     action: str
     node: str
@@ -112,6 +131,9 @@ class Step:
         return {
             "meet": f"{self.target} joins the cluster of {self.node}",
             "addslots": f"{self.node} takes the slots {show_ranges(self.slots)}",
+            "move": f"{self.node} gets {len(members(self.slots))} slots from {self.target} ({show_ranges(self.slots)})",
+            "close": f"{self.node} ends a move of the slots {show_ranges(self.slots)}",
+            "remove": f"{self.node} leaves the cluster",
             "replicate": f"{self.node} becomes a replica of {self.target}",
             "failover": f"{self.node} takes over from {self.target}",
             "forget": f"{self.node} forgets the vanished node {self.target}",
@@ -119,6 +141,12 @@ class Step:
 
     def as_dict(self) -> dict[str, Any]:
         return {"action": self.action, "node": self.node, "target": self.target, "slots": show_ranges(self.slots), "text": str(self)}
+
+
+# From where on slots are evened out: a part of a master's even share. The same as redis-cli's.
+THRESHOLD = 0.02
+# How full a master may get by a move: a part of maxmemory.
+ROOM = 0.9
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -151,30 +179,6 @@ def parse_nodes(text: str) -> dict[str, Peer]:
             open_slots=tuple(open_slots),
         )
     return peers
-
-
-def members(ranges: Iterable[Range]) -> set[int]:
-    return set().union(*(range(first, last + 1) for first, last in ranges))
-
-
-def to_ranges(slots: Iterable[int]) -> tuple[Range, ...]:
-    found: list[list[int]] = []
-    for slot in sorted(slots):
-        if found and slot == found[-1][1] + 1:
-            found[-1][1] = slot
-        else:
-            found.append([slot, slot])
-    return tuple((first, last) for first, last in found)
-
-
-def show_ranges(ranges: Iterable[Range]) -> str:
-    return " ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
-
-
-def split_slots(masters: int) -> list[Range]:
-    """Divide all slots evenly."""
-    edges = [round(number * SLOTS / masters) for number in range(masters + 1)]
-    return [(edges[number], edges[number + 1] - 1) for number in range(masters)]
 
 
 # --- who belongs together ----------------------------------------------------------------------------------------
@@ -216,14 +220,14 @@ def digest(view: View) -> tuple[Any, ...]:
 
 def survey(shape: Shape, views: Mapping[str, View]) -> Survey:
     found = Survey(shape, views)
-    up = [node.label for node in shape.nodes if views[node.label].reachable]
+    up = [node.label for node in shape.everyone if views[node.label].reachable]
     groups = _groups(up, views)
     if not groups:
         return found
     # The cluster is the group that holds slots; without any it is the largest, then the first.
     groups.sort(key=lambda group: (-max(sum(last - first + 1 for first, last in views[one].me.slots) for one in group), -len(group)))
     found.group = groups[0]
-    found.newcomers = [one for group in groups[1:] for one in group]
+    found.newcomers = [one for group in groups[1:] for one in group if one not in shape.outgoing]
     opinions = Counter(digest(views[one]) for one in found.group)
     best = opinions.most_common(1)[0][0]
     ids = {views[one].id for one in found.group}
@@ -231,7 +235,7 @@ def survey(shape: Shape, views: Mapping[str, View]) -> Survey:
     # Of those who agree, the one who knows most: the dead too.
     found.table = max((views[one].peers for one in found.group if digest(views[one]) == best), key=len)
     found.label = {views[one].id: one for one in up}
-    by_endpoint = {(node.address, node.port): node.label for node in shape.nodes}
+    by_endpoint = {(node.address, node.port): node.label for node in shape.everyone}
     for peer in found.table.values():
         if peer.id in found.label:
             continue
@@ -270,11 +274,12 @@ def _groups(up: list[str], views: Mapping[str, View]) -> list[list[str]]:
 # --- the plan ----------------------------------------------------------------------------------------------------
 
 
-def plan(shape: Shape, views: Mapping[str, View], presume: bool = False, spread: bool = False) -> list[Step]:
+def plan(shape: Shape, views: Mapping[str, View], presume: bool = False, spread: bool = False, threshold: float = THRESHOLD) -> list[Step]:
     """Return the steps to the declared shape, in order; raise Refusal where that is not safe.
 
     With `presume` (check mode) nodes that cannot be asked and that nobody knows are taken for new, empty ones.
     With `spread` replicas take over from masters that failovers have gathered on few hosts.
+    Slots are evened out where a master differs from an even share by more than `threshold` (a part of that share; 0: never).
     """
     check_shape(shape)
     if presume:
@@ -290,16 +295,117 @@ def plan(shape: Shape, views: Mapping[str, View], presume: bool = False, spread:
         raise Refusal("node_unreachable", "The cluster is not complete yet and needs every node. " + _tell_down(down, views), down[0])
     steps = [Step("forget", one, peer.id) for peer in now.stale for one in now.group if peer.id in views[one].peers]
     steps += [Step("meet", now.group[0], one) for one in now.newcomers]
+    unfinished = _unfinished(now)
+    if unfinished:
+        return steps + unfinished  # the rest is planned from what comes of them
     additions = _cover(now, gaps)
     steps += [Step("addslots", one, slots=to_ranges(slots)) for one, slots in additions.items()]
-    masters = list(dict.fromkeys([*now.owners, *additions]))
-    masters.sort(key=[node.label for node in shape.nodes].index)
-    steps += [Step("replicate", one, master) for one, master in _followers(now, masters).items()]
-    if now.newcomers or additions:
+    masters = list(now.owners | additions) if gaps else _masters(now)
+    masters.sort(key=[node.label for node in shape.everyone].index)
+    moved = [] if gaps else _moves(now, masters, threshold)
+    drained = set(now.owners) - set(masters)
+    followers = _followers(now, [one for one in masters if one not in shape.outgoing])
+    # Whoever follows a master that is being emptied stays with it until it is.
+    late = {one for one in followers if one in now.owners or now.master_of.get(one) in drained}
+    steps += [Step("replicate", one, master) for one, master in followers.items() if one not in late]
+    steps += moved
+    steps += [Step("replicate", one, master) for one, master in followers.items() if one in late]
+    # Replicas first: a master that others follow cannot be reset.
+    steps += [Step("remove", one) for one in sorted(shape.outgoing & set(now.group), key=lambda one: (one not in now.master_of, one))]
+    if now.newcomers or additions or moved:
         _check_versions(now)
     if spread and not steps:
         steps = _spread(now)
     return steps
+
+
+def _unfinished(now: Survey) -> list[Step]:
+    """Return how moves end that were cut short: each slot goes on to where it was going, whoever leads on either side now."""
+    owner_of = {slot: one for one, slots in now.owners.items() for slot in slots}
+    going: dict[tuple[str, str], set[int]] = defaultdict(set)
+    closing: dict[str, set[int]] = defaultdict(set)
+    for one in now.group:
+        for slot, direction, peer in map(_open_slot, now.views[one].me.open_slots):
+            other = now.label.get(peer, "")
+            other = now.master_of.get(other, other)
+            source, target = (one, other) if direction == ">" else (owner_of.get(slot, ""), one)
+            if one in now.master_of:
+                continue  # a replica has the marks of its time as a master, and nobody heeds them
+            if owner_of.get(slot) != source or not target or source == target:
+                closing[one].add(slot)
+                continue
+            for end in (source, target):
+                if not now.views[end].reachable:
+                    raise Refusal(
+                        "open_slots",
+                        f"The slot {slot} is on its way from {source} to {target}, and {end} cannot be queried: "
+                        f"{now.views[end].problem}. Start that node and run this again: it goes on from there.",
+                        end,
+                    )
+            going[target, source].add(slot)
+    steps = [Step("move", target, source, to_ranges(slots)) for (target, source), slots in going.items()]
+    return steps + [Step("close", one, slots=to_ranges(slots)) for one, slots in closing.items()]
+
+
+def _open_slot(word: str) -> tuple[int, str, str]:
+    """Read one mark of a slot under way: `[slot->-node]` at its source, `[slot-<-node]` at its destination."""
+    slot, direction, peer = word.strip("[]").split("-", 2)
+    return int(slot), direction, peer
+
+
+def _masters(now: Survey) -> list[str]:
+    """Choose who holds slots in the declared shape: those who do now, as far as they stay, and no more changes than needed."""
+    shape, owners = now.shape, now.owners
+    staying = [one for one in owners if one not in shape.outgoing]
+    missing = shape.masters - len(staying)
+    if missing > 0:
+        free = [
+            one
+            for one in [*now.group, *now.newcomers]
+            if one not in owners and one not in now.master_of and one not in shape.outgoing and now.views[one].reachable
+        ]
+        return staying + _choose_masters(shape, staying, free, missing)
+    for dummy in range(-missing):
+        hosts = Counter(shape.node(one).name for one in staying)
+        # Of a host that leads several first; then the one with the least to move; then the last declared.
+        order = {node.label: number for number, node in enumerate(shape.nodes)}
+        staying.remove(min(staying, key=lambda one: (-hosts[shape.node(one).name], len(owners[one]), -order[one])))
+    return staying
+
+
+def _moves(now: Survey, masters: list[str], threshold: float) -> list[Step]:
+    """Return what evens out the slots over `masters`, after making sure that it can be done and fits."""
+    owners = now.owners
+    even = set(owners) == set(masters)
+    if even and (not threshold or slot_sets.deviation(owners, masters) <= threshold):
+        return []
+    found = slot_sets.moves(owners, masters)
+    dead = sorted({end for source, target, dummy in found for end in (source, target) if not now.views[end].reachable})
+    if dead and even:
+        return []  # no hurry: the next run does it
+    if dead:
+        raise Refusal("node_unreachable", "Slots can only be moved between nodes that run. " + _tell_down(dead, now.views), dead[0])
+    _check_room(now, found)
+    return [Step("move", target, source, to_ranges(slots)) for source, target, slots in found]
+
+
+def _check_room(now: Survey, found: Iterable[tuple[str, str, set[int]]]) -> None:
+    """Refuse where a master would get more than its memory holds: it would evict keys, or refuse writes."""
+    used = {one: int(view.facts.get("used_memory", 0)) for one, view in now.views.items()}
+    after = dict(used)
+    for source, target, slots in found:
+        part = used[source] * len(slots) // len(now.owners[source])
+        after[source] -= part
+        after[target] += part
+    for one, amount in after.items():
+        limit = int(now.views[one].facts.get("maxmemory", 0))
+        if limit and amount > used[one] and amount > limit * ROOM:
+            raise Refusal(
+                "no_memory",
+                f"{one} would hold {amount >> 20} MiB of at most {limit >> 20} MiB (limit for a move: {ROOM:.0%}). Raise "
+                "redis_memory_share, or declare more masters.",
+                one,
+            )
 
 
 def _spread(now: Survey) -> list[Step]:
@@ -398,7 +504,7 @@ def _check_membership(now: Survey) -> None:
             raise Refusal(
                 "foreign_member",
                 f"{peer.address}:{peer.port} is a member of the cluster ({len(members(peer.slots))} slots) but is not declared. Add its "
-                "host to the inventory, or move its slots away and remove it with CLUSTER FORGET.",
+                "host to the inventory, or let it leave: redis_remove_members: true moves its slots to the others first.",
                 f"{peer.address}:{peer.port}",
             )
     for peer in now.stale:
@@ -410,18 +516,10 @@ def _check_membership(now: Survey) -> None:
                 "`redis-cli --cluster fix` and run this again.",
                 peer.id,
             )
-    open_slots = [(peer, peer.open_slots) for one in now.group for peer in [now.views[one].me] if peer.open_slots]
-    if open_slots:
-        peer, slots = open_slots[0]
-        raise Refusal(
-            "open_slots",
-            f"{now.label[peer.id]} is in the middle of moving slots ({' '.join(slots)}). Let that finish, or end it with "
-            "`redis-cli --cluster fix`, and run this again.",
-            now.label[peer.id],
-        )
     owners, followers = now.owners, now.master_of
     for one in [*now.group, *now.newcomers]:
-        if now.views[one].keys and one not in owners and one not in followers:
+        # Between two steps of a move the destination has keys of a slot that is not its own yet.
+        if now.views[one].keys and one not in owners and one not in followers and not now.views[one].me.open_slots:
             _refuse_keys(now, one)
 
 
@@ -435,19 +533,14 @@ def _refuse_keys(now: Survey, one: str) -> None:
 
 
 def _cover(now: Survey, gaps: set[int]) -> dict[str, set[int]]:
-    """Decide who takes the slots that nobody holds; refuse when the number of masters would have to change."""
+    """Decide who takes the slots that nobody holds."""
+    if not gaps:
+        return {}
     owners, shape = now.owners, now.shape
-    missing = shape.masters - len(owners)
     whole = split_slots(shape.masters)
     free_ranges = [one for one in whole if members([one]) <= gaps]
-    if missing < 0 or missing > len(free_ranges):
-        verb = "merged" if missing < 0 else "moved to new masters"
-        raise Refusal(
-            "reshape_needed",
-            f"The cluster has {len(owners)} masters with slots ({', '.join(owners)}), {shape.masters} are declared. Slots with live "
-            f"keys would have to be {verb}, which this module does not do. Declare {len(owners)} masters, or reshape the "
-            "cluster with `redis-cli --cluster reshard` first.",
-        )
+    # What does not come out even here is evened out once every slot has an owner.
+    missing = min(max(0, shape.masters - len(owners)), len(free_ranges))
     if missing:
         for one, slots in owners.items():
             if now.views[one].keys and to_ranges(slots) not in [(part,) for part in whole]:
@@ -470,7 +563,12 @@ def _choose_masters(shape: Shape, owners: list[str], free: list[str], count: int
     order = [node.label for node in shape.nodes]
     free = sorted(free, key=order.index)
     if len(free) < count:
-        raise Refusal("reshape_needed", f"{count} more masters are needed, but only {len(free)} nodes are free ({', '.join(free)}).")
+        told = ", ".join(free) or "none"
+        raise Refusal(
+            "reshape_needed",
+            f"{count} more masters are needed, and only these nodes are neither master nor replica: {told}. A replica does not become a "
+            "master with other slots; declare more nodes (hosts of the group, or redis_masters and redis_replicas_per_master).",
+        )
     chosen: list[str] = []
     for dummy in range(count):
         used = [shape.node(one) for one in [*owners, *chosen]]
@@ -488,13 +586,18 @@ def _followers(now: Survey, masters: list[str]) -> dict[str, str]:
     """Return replica -> master for every node that must follow another one than it does."""
     shape, current = now.shape, now.master_of
     nodes = [one.label for one in shape.nodes if one.label not in masters and now.views[one.label].reachable]
-    down = {one: master for one, master in current.items() if not now.views[one].reachable}
+    declared = {node.label for node in shape.nodes}
+    down = {one: master for one, master in current.items() if one in declared and not now.views[one].reachable}
 
     def apart(one: str) -> bool:
         return current.get(one) in masters and shape.node(one).name != shape.node(current[one]).name
 
     # First leave alone whoever stands well; every replica may be moved only if that seats more of them.
-    well = [one for one in nodes if apart(one)]
+    well, seats = [], Counter(down.values())
+    for one in nodes:
+        if apart(one) and seats[current[one]] < shape.replicas:
+            well.append(one)
+            seats[current[one]] += 1
     result, unseated = _assign(
         shape, masters, {**down, **{one: current[one] for one in well}}, [one for one in nodes if one not in well], current
     )
@@ -607,7 +710,7 @@ def describe(shape: Shape, views: Mapping[str, View]) -> dict[str, str]:
     now = survey(shape, views)
     owners, followers = now.owners, now.master_of
     lines = {}
-    for node in shape.nodes:
+    for node in shape.everyone:
         one = node.label
         if one in owners:
             lines[one] = f"master of {show_ranges(to_ranges(owners[one]))}"
@@ -626,6 +729,13 @@ def predict(shape: Shape, views: Mapping[str, View], steps: Iterable[Step]) -> d
         if step.action == "addslots":
             slots[step.node] = slots.get(step.node, set()) | members(step.slots)
             lines[step.node] = f"master of {show_ranges(to_ranges(slots[step.node]))}"
+        elif step.action == "move":
+            slots[step.node] = slots.get(step.node, set()) | members(step.slots)
+            slots[step.target] = slots[step.target] - members(step.slots)
+            for one in (step.node, step.target):
+                lines[one] = f"master of {show_ranges(to_ranges(slots[one]))}" if slots[one] else "no part of the cluster"
+        elif step.action == "remove":
+            lines[step.node] = "no part of the cluster"
         elif step.action == "replicate":
             lines[step.node] = f"replica of {step.target}"
         elif step.action == "failover":

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.redis import cluster as core
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal, Shape, Step, View
+from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Move, Mover, Progress
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Tls, Unreachable
 
 Dial = Callable[[str, int], Any]
@@ -113,16 +117,35 @@ class Cluster:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         spread: bool = False,
+        threshold: float = core.THRESHOLD,
+        remove: bool = False,
+        mover: Mover | None = None,
     ) -> None:
-        self.spread = spread
+        self.spread, self.threshold, self.remove = spread, threshold, remove
+        self.mover = mover or Mover(dial)
+        self.moved: list[Progress] = []
         self.shape, self.dial, self.timeout, self.interval = shape, dial, timeout, interval
         self.clock, self.sleep = clock, sleep
 
     def look(self) -> dict[str, View]:
-        """Ask all nodes at once."""
-        with ThreadPoolExecutor(max_workers=min(16, len(self.shape.nodes) or 1)) as pool:
-            found = pool.map(lambda node: ask(node, self.dial), self.shape.nodes)
-            return {node.label: view for node, view in zip(self.shape.nodes, found, strict=True)}
+        """Ask all nodes at once; where members that are not declared shall leave, those too."""
+        views = self._ask(self.shape.everyone)
+        if self.remove:
+            names = {node.address: node.name for node in self.shape.nodes}
+            found = [
+                Node(names.get(peer.address, peer.address), peer.address, peer.port)
+                for peer in core.survey(self.shape, views).foreign
+                if peer.address and (peer.slots or not peer.failed)
+            ]
+            if found:
+                self.shape = replace(self.shape, leaving=(*self.shape.leaving, *found))
+                views.update(self._ask(tuple(found)))
+        return views
+
+    def _ask(self, nodes: Sequence[Node]) -> dict[str, View]:
+        with ThreadPoolExecutor(max_workers=min(16, len(nodes) or 1)) as pool:
+            found = pool.map(lambda node: ask(node, self.dial), nodes)
+            return {node.label: view for node, view in zip(nodes, found, strict=True)}
 
     def wait(self, complaint: Callable[[Mapping[str, View]], str], limit: float | None = None) -> tuple[dict[str, View], str]:
         """Look until there is no complaint or the time is up; return the last views and what was still wrong."""
@@ -143,7 +166,9 @@ class Cluster:
         joining = [one for one, view in views.items() if view.joining]
         if joining:
             return f"{', '.join(joining)}: a handshake with another node is under way"
-        return "" if now.agreed else "the nodes do not agree yet on who is a member, holds which slots and follows whom"
+        # Of slots under way the destination does not hear who leads now, until the move is finished.
+        under_way = any(view.me.open_slots for view in views.values())
+        return "" if now.agreed or under_way else "the nodes do not agree yet on who is a member, holds which slots and follows whom"
 
     def _unjoined(self, views: Mapping[str, View]) -> str:
         now = core.survey(self.shape, views)
@@ -158,16 +183,21 @@ class Cluster:
             views = self.look()
         else:
             views, dummy = self.wait(self.unsettled, min(self.timeout, 20))
-        return views, core.plan(self.shape, views, presume=check, spread=self.spread)
+        return views, core.plan(self.shape, views, check, self.spread, self.threshold)
 
     def converge(self, steps: list[Step]) -> dict[str, View]:
         """Carry out the plan, one kind of step at a time, planning anew from what is really there after each."""
-        for dummy in range(12):
+        for dummy in range(20):
             if not steps:
                 break
             kind = steps[0].action
-            for step in steps:
-                if step.action == kind:
+            group = list(takewhile(lambda step, kind=kind: step.action == kind, steps))
+            if kind == "move":
+                self.wait(lambda seen, group=group: _not_serving(seen, group))
+                moves = [Move(self.shape.node(step.target), self.shape.node(step.node), step.slots) for step in group]
+                self.moved.append(self.mover.run(moves, self.shape.everyone))
+            else:
+                for step in group:
                     self.act(step)
             views, wrong = self.wait(self._unjoined if kind == "meet" else self.unsettled)
             if wrong:
@@ -176,7 +206,7 @@ class Cluster:
                     f"After {self.timeout:g} s: {wrong}. The nodes reach each other on their port plus 10000 (cluster bus, mutual TLS): "
                     "check the firewall and that all certificates come from one authority.",
                 )
-            steps = core.plan(self.shape, views, spread=self.spread)
+            steps = core.plan(self.shape, views, False, self.spread, self.threshold)
         if steps:
             raise Refusal("no_progress", f"The cluster does not take the steps that were sent; still to do: {'; '.join(map(str, steps))}.")
         return self.healthy()
@@ -205,12 +235,34 @@ class Cluster:
                     connection.call("CLUSTER", "REPLICATE", leader)
                 elif step.action == "failover":
                     connection.call("CLUSTER", "FAILOVER")
+                elif step.action == "close":
+                    for slot in core.members(step.slots):
+                        connection.call("CLUSTER", "SETSLOT", slot, "STABLE")
+                elif step.action == "remove":
+                    self.remove_member(step.node, connection)
                 else:
                     connection.call("CLUSTER", "FORGET", step.target)
         except (RespError, Unreachable) as error:
             raise Refusal("step_failed", f"{step} failed: {error}. Run again: it continues from what was reached.", step.node) from error
         if step.action == "failover":
             self.wait(lambda views: "" if views[step.node].me.slots else "no failover yet", 10)
+
+    def remove_member(self, label: str, connection: Connection) -> None:
+        """Let all others forget a node, and the node all others. It must be done within the minute for which they remember to."""
+        leaver = connection.call("CLUSTER", "MYID")
+        for node in self.shape.everyone:
+            if node.label != label:
+                with contextlib.suppress(Unreachable), self.dial(node.address, node.port) as other:
+                    if leaver in core.parse_nodes(other.call("CLUSTER", "NODES")):
+                        other.call("CLUSTER", "FORGET", leaver)
+        # A copy of what its former master still has; a master is empty by now, or Redis refuses.
+        connection.call("CLUSTER", "RESET", "HARD")
+
+
+def _not_serving(views: Mapping[str, View], moves: list[Step]) -> str:
+    """Say who takes no keys yet: a node that has just joined needs two seconds to believe in the cluster."""
+    ends = {end for step in moves for end in (step.node, step.target)}
+    return ", ".join(f"{one} says cluster_state:{views[one].state}" for one in sorted(ends) if views[one].state != "ok")
 
 
 def summary(shape: Shape, views: Mapping[str, View]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,18 +151,30 @@ class Connection:
 
     def call(self, *arguments: str | bytes | int) -> Any:
         """Send one command and return its reply; an error reply is raised as RespError."""
-        try:
-            self.socket.sendall(encode(*arguments))
-            while (reply := self.parser.take()) is INCOMPLETE:
-                data = self.socket.recv(65536)
-                if not data:
-                    raise Unreachable("closed", f"{self.endpoint} closed the connection")
-                self.parser.feed(data)
-        except OSError as error:
-            raise self._unreachable(error) from error
+        (reply,) = self.pipeline([arguments])
         if isinstance(reply, RespError):
             raise reply
         return reply
+
+    def pipeline(self, commands: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
+        """Send commands at once and return their replies in order; an error reply is returned as a RespError, not raised."""
+        replies: list[Any] = []
+        try:
+            self.socket.sendall(b"".join(encode(*command) for command in commands))
+            while len(replies) < len(commands):
+                while (reply := self.parser.take()) is INCOMPLETE:
+                    data = self.socket.recv(65536)
+                    if not data:
+                        raise Unreachable("closed", f"{self.endpoint} closed the connection")
+                    self.parser.feed(data)
+                replies.append(reply)
+        except OSError as error:
+            raise self._unreachable(error) from error
+        return replies
+
+    def patience(self, seconds: float) -> None:
+        """Wait so long for the next replies, where that is longer than now."""
+        self.socket.settimeout(max(seconds, self.socket.gettimeout() or 0.0))
 
     def _unreachable(self, error: OSError) -> Unreachable:
         if isinstance(error, ssl.SSLCertVerificationError):

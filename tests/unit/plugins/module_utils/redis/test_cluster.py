@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from itertools import permutations
+from itertools import permutations, takewhile
 
 import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import (
@@ -29,7 +29,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster impo
     survey,
     to_ranges,
 )
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 ranges = lru_cache(maxsize=4096)(to_ranges)
@@ -40,12 +40,13 @@ class World:
 
     def __init__(self, shape: Shape, prefix: str = "id") -> None:
         self.shape = shape
-        self.ids = {node.label: f"{prefix}-{node.label}" for node in shape.nodes}
-        self.known = {node.label: {node.label} for node in shape.nodes}
-        self.slots: dict[str, set[int]] = {node.label: set() for node in shape.nodes}
+        self.ids = {node.label: f"{prefix}-{node.label}" for node in shape.everyone}
+        self.known = {node.label: {node.label} for node in shape.everyone}
+        self.slots: dict[str, set[int]] = {node.label: set() for node in shape.everyone}
         self.master: dict[str, str] = {}
-        self.keys = {node.label: 0 for node in shape.nodes}
+        self.keys = {node.label: 0 for node in shape.everyone}
         self.down: set[str] = set()
+        self.moving: dict[int, tuple[str, str, str]] = {}  # slot -> source, destination, who is marked: "source", "destination", "both"
         self.ghosts: dict[str, Peer] = {}
         self.remembered: set[tuple[str, str]] = set()  # who has not forgotten which ghost
 
@@ -64,8 +65,41 @@ class World:
         elif step.action == "failover":
             assert self.master[step.node] == step.target
             self.fail_over(step.node)
+        elif step.action == "move":
+            self.move(step, len(members(step.slots)), "")
+        elif step.action == "close":
+            for slot in members(step.slots):
+                del self.moving[slot]
+        elif step.action == "remove":
+            assert not self.slots[step.node], "a node with slots leaves"
+            assert step.node not in self.master.values(), "a node that others follow leaves"
+            self.known = {one: known - {step.node} for one, known in self.known.items()}
+            self.known[step.node] = {step.node}
+            self.master.pop(step.node, None)
         else:
             self.remembered.discard((step.node, step.target))
+
+    def move(self, step: Step, count: int, marked: str) -> None:
+        """Move slots until the controller is killed after `count` of them, in the middle of the next one where somebody is marked."""
+        assert step.node not in self.master, "a replica cannot hold slots"
+        wanted = sorted(members(step.slots))
+        assert set(wanted) <= self.slots[step.target], "a slot is moved that its source does not hold"
+        self.slots[step.target] -= set(wanted[:count])
+        self.slots[step.node] |= set(wanted[:count])
+        self.moving = {slot: ends for slot, ends in self.moving.items() if slot not in wanted[:count]}
+        if marked and count < len(wanted):
+            self.moving[wanted[count]] = (step.target, step.node, marked)
+        assert set().union(*self.slots.values()) == set(range(SLOTS)), "a slot has no owner"
+
+    def marks(self, label: str) -> tuple[str, ...]:
+        """The slots under way as a node shows them of itself."""
+        found = []
+        for slot, (source, target, marked) in self.moving.items():
+            if label == source and marked in ("source", "both"):
+                found.append(f"[{slot}->-{self.ids[target]}]")
+            if label == target and marked in ("destination", "both"):
+                found.append(f"[{slot}-<-{self.ids[source]}]")
+        return tuple(found)
 
     def fail_over(self, replica: str) -> None:
         leader = self.master.pop(replica)
@@ -90,7 +124,7 @@ class World:
         self.known[label] = {label}
 
     def views(self) -> dict[str, View]:
-        return {node.label: self.view(node) for node in self.shape.nodes}
+        return {node.label: self.view(node) for node in self.shape.everyone}
 
     def view(self, node: Node) -> View:
         if node.label in self.down:
@@ -105,7 +139,7 @@ class World:
             leader = self.master.get(one, "")
             peers[self.ids[one]] = Peer(
                 self.ids[one], other.address, other.port, frozenset(flags), self.ids[leader] if leader else "", one not in self.down,
-                ranges(frozenset(self.slots[one])),
+                ranges(frozenset(self.slots[one])), self.marks(one) if one == node.label else (),
             )  # fmt: skip
         peers.update({ghost: self.ghosts[ghost] for one, ghost in self.remembered if one == node.label})
         state = "ok" if sum(map(len, self.slots.values())) == SLOTS else "fail"
@@ -303,20 +337,164 @@ def test_lost_slots_are_not_given_away(noticed: bool) -> None:
     assert "0-5460" in str(refusal(world, "slots_lost"))
 
 
-@pytest.mark.parametrize(("old", "new"), [((3, 1, 0), (3, 3, 1)), ((3, 3, 1), (4, 4, 1)), ((4, 4, 0), (4, 3, 0))])
-def test_the_number_of_masters_of_a_complete_cluster_stays(old: tuple[int, int, int], new: tuple[int, int, int]) -> None:
-    world = World(cluster(*old))
+def reshaped(old: World, shape: Shape) -> World:
+    """The same nodes, with another declaration: new hosts are there, and what is not declared any more is to leave."""
+    labels = {node.label for node in shape.nodes}
+    world = World(replace(shape, leaving=tuple(node for node in old.shape.nodes if node.label not in labels)))
+    for name in ("ids", "known", "slots", "keys"):
+        getattr(world, name).update(getattr(old, name))
+    world.master.update(old.master)
+    return world
+
+
+def bring_about(world: World, data: st.DataObject | None = None, kills: int = 0) -> list[Step]:
+    """Do as the module does: the first steps of one kind, and plan anew; with `data` the controller is killed here and there."""
+    done = []
+    for dummy in range(30):
+        steps = plan(world.shape, world.views())
+        if not steps:
+            return done
+        kind = steps[0].action
+        for step in list(takewhile(lambda step, kind=kind: step.action == kind, steps)):
+            if data and kills and data.draw(st.booleans()):
+                kills -= 1
+                if step.action == "move":
+                    count = data.draw(st.integers(0, len(members(step.slots))))
+                    world.move(step, count, data.draw(st.sampled_from(["", "source", "destination", "both"])))
+                break
+            world.do(step)
+            done.append(step)
+    raise AssertionError(f"no end of it: {steps}")
+
+
+def possible(old: World, shape: Shape) -> bool:
+    """Whether there are new nodes enough for the new masters: a replica does not become one with other slots."""
+    labels = {node.label for node in shape.nodes}
+    staying = [one for one, slots in old.slots.items() if slots and one in labels]
+    fresh = labels - {node.label for node in old.shape.nodes}
+    return shape.masters - len(staying) <= len(fresh)
+
+
+def check_reshaped(world: World) -> None:
+    for node in world.shape.leaving:
+        assert world.known[node.label] == {node.label}, "a node that is not declared is still a member"
+    left = World(replace(world.shape, leaving=()))
+    for name in ("ids", "known", "slots", "keys", "master"):
+        setattr(left, name, {one: value for one, value in getattr(world, name).items() if one in left.ids})
+    check_formed(left)
+
+
+@given(SHAPES, SHAPES, st.data())
+@settings(max_examples=25, deadline=None)
+def test_any_shape_is_reached_from_any_other_with_every_slot_served(before: Shape, after: Shape, data: st.DataObject) -> None:
+    old = World(before)
+    form(old)
+    for dummy in range(data.draw(st.integers(0, 2)) if old.master else 0):
+        old.fail_over(data.draw(st.sampled_from(sorted(old.master))))
+    assume(possible(old, after))
+    world = reshaped(old, after)
+    steps = bring_about(world, data, kills=data.draw(st.integers(0, 4)))
+    check_reshaped(world)
+    if [step for step in steps if step.action == "move"]:
+        sizes = [len(slots) for slots in world.slots.values() if slots]
+        assert max(sizes) - min(sizes) <= SLOTS / len(sizes) * 0.04, sizes
+
+
+@given(SHAPES, SHAPES)
+@settings(max_examples=15, deadline=None)
+def test_no_slot_is_moved_that_need_not_be(before: Shape, after: Shape) -> None:
+    old = World(before)
+    form(old)
+    assume(possible(old, after))
+    world = reshaped(old, after)
+    owners = {one: set(slots) for one, slots in world.slots.items() if slots}
+    moved = sum(len(members(step.slots)) for step in bring_about(world) if step.action == "move")
+    stay = [len(slots) for one, slots in owners.items() if world.slots[one]]
+    share = SLOTS // after.masters
+    least = SLOTS - sum(min(size, share + 1) for size in stay)
+    assert least <= moved <= least + after.masters or not moved
+
+
+def test_startup_grows_to_three_masters_and_their_replicas_stand_before_a_key_moves() -> None:
+    old = World(cluster(1, 1, 0))
+    form(old)
+    world = reshaped(old, cluster(3, 3, 1))
+    assert [str(step) for step in plan(world.shape, world.views())] == [
+        "h1:6379 joins the cluster of h0:6379",
+        "h2:6379 joins the cluster of h0:6379",
+        "h0:6380 joins the cluster of h0:6379",
+        "h1:6380 joins the cluster of h0:6379",
+        "h2:6380 joins the cluster of h0:6379",
+        "h0:6380 becomes a replica of h2:6379",
+        "h1:6380 becomes a replica of h0:6379",
+        "h2:6380 becomes a replica of h1:6379",
+        "h1:6379 gets 5461 slots from h0:6379 (10923-16383)",
+        "h2:6379 gets 5461 slots from h0:6379 (5462-10922)",
+    ]
+
+
+def test_a_failover_in_the_middle_of_a_slot_leads_to_the_new_leaders() -> None:
+    old = World(cluster(3, 3, 1))
+    form(old)
+    world = reshaped(old, cluster(4, 4, 1))
+    for step in plan(world.shape, world.views()):
+        if step.action == "move":
+            break
+        world.do(step)
+    world.move(step, 10, "both")
+    source = next(one for one, master in world.master.items() if master == step.target)
+    target = next(one for one, master in world.master.items() if master == step.node)
+    slot = next(iter(world.moving))
+    world.fail_over(source)
+    assert [(one.action, one.node, one.target, one.slots) for one in plan(world.shape, world.views())] == [
+        ("move", step.node, source, ((slot, slot),))
+    ]
+    world.fail_over(target)
+    assert plan(world.shape, world.views())[0].action == "move"
+
+
+def test_a_move_to_a_node_that_is_down_waits_for_it() -> None:
+    old = World(cluster(4, 4, 0))
+    form(old)
+    world = reshaped(old, cluster(5, 5, 0))
+    for step in plan(world.shape, world.views()):
+        if step.action == "move":
+            break
+        world.do(step)
+    world.move(step, 3, "both")
+    world.down.add(step.node)
+    error = refusal(world, "open_slots")
+    assert error.node == step.node
+    assert "goes on from there" in str(error)
+
+
+def test_more_masters_than_free_nodes_is_refused_with_what_is_missing() -> None:
+    old = World(cluster(6, 3, 1))
+    form(old)
+    world = reshaped(old, cluster(6, 6, 0))
+    assert "3 more masters are needed, and only these nodes are neither master nor replica: none." in str(refusal(world, "reshape_needed"))
+
+
+def test_what_does_not_fit_is_refused_before_a_slot_is_moved() -> None:
+    old = World(cluster(4, 4, 0))
+    form(old)
+    world = reshaped(old, cluster(3, 3, 0))
+    full = {"used_memory": 80 << 20, "maxmemory": 100 << 20}
+    views = {one: replace(view, facts=full) for one, view in world.views().items()}
+    with pytest.raises(Refusal, match="would hold 106 MiB of at most 100 MiB") as caught:
+        plan(world.shape, views)
+    assert caught.value.reason == "no_memory"
+
+
+def test_unevenness_is_mended_beyond_the_threshold_only() -> None:
+    world = World(cluster(3, 3, 0))
     form(world)
-    grown = World(cluster(*new))
-    for one in world.slots.keys() & grown.slots.keys():
-        grown.slots[one], grown.known[one] = world.slots[one], world.known[one] & set(grown.ids)
-    if set(world.slots) - set(grown.slots):
-        grown.known = {one: set(grown.ids) for one in grown.ids}
-        grown.slots["h0:6379"] |= world.slots["h3:6379"]
-        grown.slots["h1:6379"], rest = {next(iter(world.slots["h1:6379"]))}, world.slots["h1:6379"]
-        grown.slots["h0:6379"] |= rest - grown.slots["h1:6379"]
-        grown.shape = replace(grown.shape, masters=1, replicas=2)
-    assert "declared" in str(refusal(grown, "reshape_needed"))
+    give = set(sorted(world.slots["h0:6379"])[:100])
+    world.slots["h0:6379"] -= give
+    world.slots["h1:6379"] |= give
+    assert plan(world.shape, world.views()) == []
+    assert {step.action for step in plan(world.shape, world.views(), threshold=0.01)} == {"move"}
+    assert plan(world.shape, world.views(), threshold=0) == []
 
 
 def test_replicas_are_added_to_a_cluster_that_had_none() -> None:
@@ -379,13 +557,15 @@ def test_other_refusals() -> None:
     views["h1:6380"] = View(id="x", clustered=False)
     with pytest.raises(Refusal, match="cluster-enabled no"):
         plan(shape, views)
+
+
+def test_a_move_to_a_node_that_is_gone_is_closed() -> None:
+    world = World(cluster(3, 3, 1))
     form(world)
     views = world.views()
     me = views["h0:6379"].me
     views["h0:6379"] = replace(views["h0:6379"], peers={**views["h0:6379"].peers, me.id: replace(me, open_slots=("[5->-x]",))})
-    with pytest.raises(Refusal) as caught:
-        plan(shape, views)
-    assert caught.value.reason == "open_slots"
+    assert plan(world.shape, views) == [Step("close", "h0:6379", slots=((5, 5),))]
 
 
 def test_faults_say_what_is_wrong() -> None:
