@@ -119,6 +119,8 @@ def molecule(scenario: str, minutes: float = 20) -> Stage:
         stage.commands.insert(0, [BIN / "molecule", "reset", "-s", scenario])
     else:
         stage.environment["UPTIER_LAB_SHARES"] = str(SHARES)
+    if scenario == SHARED and FULL:
+        stage.commands.insert(0, [BIN / "molecule", "check", "-s", scenario])
     if scenario == SHARED:
         stage.commands.insert(0, python("scripts/lab.py", "down", f"--name={stage.lab}"))
     elif lane:
