@@ -79,7 +79,9 @@ def measure(platform: Platform, what: str, limit: float, seconds: float, fault: 
         finally:
             repair(leader)
         gaps.append(seen["gap_seconds"])
-        print(f"measured: {what} on {leader}: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}, {len(seen['acknowledged'])} rows")
+        print(
+            f"measured: {what} on {leader}: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}, {len(seen['acknowledged'])} rows"
+        )
         wait("a healthy database", lambda: sound(platform), 180)
         assert platform.leader() == standby
         assert missing_rows(platform, seen["acknowledged"]) == []
@@ -131,7 +133,9 @@ def test_switchover_waits_for_no_endless_transaction(platform: Platform) -> None
     run = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
     session.kill()
     assert run.status != 0
-    assert "there are still sessions from the hosts that should hold their clients: sample@sample" in " ".join(run.output.split()), run.output[-3000:]
+    assert "there are still sessions from the hosts that should hold their clients: sample@sample" in " ".join(run.output.split()), (
+        run.output[-3000:]
+    )
     assert platform.leader() == leader
     assert paused(platform, "app1") == paused(platform, "app2") == []
     open_ones = "from pg_stat_activity where query like '%pg_sleep(90)%' and pid <> pg_backend_pid()"
@@ -142,10 +146,21 @@ def test_switchover_waits_for_no_endless_transaction(platform: Platform) -> None
 def test_two_runs_at_once_and_a_killed_controller(platform: Platform) -> None:
     """The second run is told who is at work. The first one's death leaves no pool paused, and the next run finishes."""
     leader, standby = roles(platform)
-    command = [platform.tool("ansible-playbook"), "playbooks/switchover_postgresql.yml", "-i", str(platform.inventory), "-e", f"pg_leader={leader}"]
+    command = [
+        platform.tool("ansible-playbook"),
+        "playbooks/switchover_postgresql.yml",
+        "-i",
+        str(platform.inventory),
+        "-e",
+        f"pg_leader={leader}",
+    ]
     with subprocess.Popen(
         [*command, *platform.vault_arguments(), "-e", "pg_switchover_lead_seconds=45"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
         env={**os.environ, "ANSIBLE_NOCOLOR": "1", "UPTIER_LAB": platform.lab},
     ) as process:
         assert process.stdout
@@ -156,9 +171,9 @@ def test_two_runs_at_once_and_a_killed_controller(platform: Platform) -> None:
         time.sleep(3)  # for its module to start
         second = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}", "-e", "pg_switchover_hold=false")
         assert second.status != 0
-        assert re.search(r"Another operation is changing main: switchover by process \d+ on db\d, since ", " ".join(second.output.split())), (
-            second.output[-3000:]
-        )
+        assert re.search(
+            r"Another operation is changing main: switchover by process \d+ on db\d, since ", " ".join(second.output.split())
+        ), second.output[-3000:]
         os.killpg(process.pid, signal.SIGKILL)
     wait("the lock to end", lambda: platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}").status == 0, 180)
     assert platform.leader() == standby
@@ -226,8 +241,12 @@ def test_host_killed_while_the_repository_is_away(platform: Platform, repository
 
 def promotion_seconds(platform: Platform, host: str) -> float:
     """Seconds from the last request for promotion to the end of recovery."""
-    lines = platform.output(host, "journalctl -u patroni -o short-unix --since=-3min | grep -E 'received promote request|archive recovery complete'")
-    asked, ended = (max(float(line.split()[0]) for line in lines.splitlines() if text in line) for text in ("promote request", "recovery complete"))
+    lines = platform.output(
+        host, "journalctl -u patroni -o short-unix --since=-3min | grep -E 'received promote request|archive recovery complete'"
+    )
+    asked, ended = (
+        max(float(line.split()[0]) for line in lines.splitlines() if text in line) for text in ("promote request", "recovery complete")
+    )
     assert ended > asked, lines
     return ended - asked
 
@@ -277,6 +296,7 @@ def moments(process: subprocess.Popen[str]) -> list[float]:
 @pytest.mark.soak
 def test_frozen_leader_neither_splits_nor_loses(platform: Platform) -> None:
     """Patroni and every process of the server are stopped, and go on after another one leads."""
+
     def freeze(leader: str) -> None:
         platform.run(leader, "pkill -STOP -u postgres || true")
 
@@ -434,7 +454,9 @@ def test_promotion_of_a_standby_cluster(platform: Platform) -> None:
         wait("the standby cluster", lambda: '"standby_leader"' in platform.run(standby, asked, check=False).stdout, 90)
         refused = platform.playbook(*arguments)
         assert refused.status != 0
-        assert "dr is a standby cluster: what its source acknowledged and dr1 has not received would be lost" in " ".join(refused.output.split())
+        assert "dr is a standby cluster: what its source acknowledged and dr1 has not received would be lost" in " ".join(
+            refused.output.split()
+        )
         before = platform.leader()
         planned = platform.playbook(*arguments, "-e", "dr_accept=true", "--check")
         assert "dr1 would lead" in outcome(planned.output), planned.output[-3000:]

@@ -42,7 +42,9 @@ def test_two_thousand_clients_share_a_few_connections(platform: Platform) -> Non
     """As many as a host's pooler accepts, but for those that the application has open itself."""
     leader = str(platform.leader())
     seen = Probe(platform, "app1", "connections.js", 120, clients=1950).result()
-    print(f"measured: {seen['open']} clients of one host were open at once, {seen['answered']} were answered, by {seen['processes']} connections")
+    print(
+        f"measured: {seen['open']} clients of one host were open at once, {seen['answered']} were answered, by {seen['processes']} connections"
+    )
     assert seen["errors"] == {}
     assert seen["answered"] == 1950
     budget = int(platform.sql(leader, "show max_connections")) // len(platform.group("app"))

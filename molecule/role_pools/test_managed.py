@@ -71,7 +71,9 @@ def test_users_are_there_and_none_is_more_than_it_has_to_be(lab, name):
 
 @SERVERS
 def test_indexes_and_partitions_are_there(lab, name):
-    indexes = "select count(*) from pg_index join pg_class c on c.oid = indexrelid where indisvalid and relname in ('users_email', 'events_id')"
+    indexes = (
+        "select count(*) from pg_index join pg_class c on c.oid = indexrelid where indisvalid and relname in ('users_email', 'events_id')"
+    )
     assert provider(lab, name, indexes, "shop") == "2"
     assert provider(lab, name, "select count(*) from pg_inherits where inhparent = 'events'::regclass", "shop") == "3"
     owners = "select distinct pg_get_userbyid(relowner) from pg_class where relnamespace = 'public'::regnamespace"
@@ -140,7 +142,11 @@ def test_a_password_that_was_changed_there_is_put_right(lab):
 @pytest.mark.parametrize(
     ("name", "variables", "words"),
     [
-        ("app12", {"postgresql_managed_ca": "OTHER"}, "The certificate of db.provider.test:5432 cannot be verified against the given authority"),
+        (
+            "app12",
+            {"postgresql_managed_ca": "OTHER"},
+            "The certificate of db.provider.test:5432 cannot be verified against the given authority",
+        ),
         ("app13", {"postgresql_managed_ca": ""}, "cannot be verified against the authorities that this system trusts"),
         ("app13", {"postgresql_managed_password": "not-the-one-0123456789"}, "does not accept the password of admin"),
         ("app12", {"postgresql_managed_user": "helper"}, "lacks CREATEDB. Have an administrator there run: ALTER ROLE helper CREATEDB."),

@@ -451,7 +451,10 @@ def test_a_run_after_the_failover_changes_nothing(lab):
 
 def test_the_way_from_the_backup_across_the_failover_is_proven_and_faults_on_it_are_named(lab):
     host = lab.host("repo")
-    segment = local(lab, leader(lab), "select pg_walfile_name(pg_switch_wal())")
+    # Two, so that the first one of the timeline is not the newest of all, which nobody could miss.
+    for word in ("first", "second"):
+        local(lab, leader(lab), f"select pg_logical_emit_message(true, 'test', '{word}')")
+        segment = local(lab, leader(lab), "select pg_walfile_name(pg_switch_wal())")
     timeline = segment[:8]
     assert int(timeline, 16) > 1
     until(60, "the segment's arrival", lambda: host.run(f"find {REPOSITORY}/archive -name '{segment}-*.zst'").stdout)

@@ -250,7 +250,9 @@ def test_a_killed_host_costs_less_than_five_seconds_and_a_run_after_it_changes_n
     recap, output = converge(lab, "--limit", "redis")
     assert {counts["changed"] for counts in recap.values()} == {"0"}, output
     assert sorted(masters(lab)) == sorted(one for one, entry in after.items() if entry[3])
-    assert pids == {one: lab.host(one).check_output("systemctl show -P MainPID redis-node@6379 redis-node@6380") for one in lab.groups["redis"]}
+    assert pids == {
+        one: lab.host(one).check_output("systemctl show -P MainPID redis-node@6379 redis-node@6380") for one in lab.groups["redis"]
+    }
 
 
 def test_what_needs_a_restart_is_rolled_out_without_an_error(lab):

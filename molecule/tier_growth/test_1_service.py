@@ -19,7 +19,9 @@ def test_page_answers_over_https(user: User) -> None:
 
 def test_plain_http_only_redirects(platform: Platform, user: User) -> None:
     for gateway in platform.group("gateway"):
-        text = platform.output("mon1", f"curl -s -o /dev/null -w '%{{http_code}} %{{redirect_url}}' -H 'Host: demo.test' http://{gateway}.internal/")
+        text = platform.output(
+            "mon1", f"curl -s -o /dev/null -w '%{{http_code}} %{{redirect_url}}' -H 'Host: demo.test' http://{gateway}.internal/"
+        )
         assert re.match(r"30[18] https://demo\.test", text), (gateway, text)
 
 
@@ -101,7 +103,9 @@ def test_etcd_has_three_members(platform: Platform) -> None:
 
 def test_first_full_backup_was_taken(platform: Platform) -> None:
     backup = platform.group("backup")[0]
-    text = platform.output(backup, "runuser -u pgbackrest -- pgbackrest info --output=json 2>/dev/null || runuser -u postgres -- pgbackrest info --output=json")
+    text = platform.output(
+        backup, "runuser -u pgbackrest -- pgbackrest info --output=json 2>/dev/null || runuser -u postgres -- pgbackrest info --output=json"
+    )
     stanza = json.loads(text)[0]
     assert stanza["status"]["code"] == 0, stanza["status"]
     assert [entry["type"] for entry in stanza["backup"]][:1] == ["full"]

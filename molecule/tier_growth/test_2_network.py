@@ -91,7 +91,11 @@ def test_every_port_is_open_exactly_where_the_table_says(platform: Platform) -> 
 def platform_scan(platform: Platform, source: str, targets: list[tuple[str, int]]) -> list[str]:
     done = subprocess.run(
         ["docker", "exec", "-i", platform.container(source), "python3", "-c", PROBE],
-        input=json.dumps(targets), capture_output=True, text=True, timeout=180, check=True,
+        input=json.dumps(targets),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=True,
     )
     return json.loads(done.stdout)
 
@@ -139,7 +143,10 @@ def test_nothing_but_port_80_speaks_clear_text(platform: Platform) -> None:
     assert refused == []
     leader = platform.leader()
     assert leader
-    assert platform.sql(leader, "select count(*) from pg_hba_file_rules where type in ('host', 'hostnossl') and auth_method <> 'reject'") == "0"
+    assert (
+        platform.sql(leader, "select count(*) from pg_hba_file_rules where type in ('host', 'hostnossl') and auth_method <> 'reject'")
+        == "0"
+    )
 
 
 def test_gateway_refuses_old_tls(platform: Platform, user: User) -> None:

@@ -19,7 +19,8 @@ def test_no_secret_in_a_file_that_others_can_read(platform: Platform) -> None:
             check=False,
         )
         found = [
-            path for path in done.stdout.split()
+            path
+            for path in done.stdout.split()
             if platform.run(host, f"runuser -u nobody -- test -r {shlex.quote(path)}", check=False).returncode == 0
         ]
         assert found == [], host

@@ -47,6 +47,8 @@ EVENTS = {
     # a second monitoring host
     "alertmanager_cluster_members",
     # a verified backup
+    "backup_verify_rto_median_seconds",
+    "backup_verify_rto_seconds",
     "backup_verify_success",
     "backup_verify_timestamp_seconds",
     # what an application says of its own business; the sample application has none of these

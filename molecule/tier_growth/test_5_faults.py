@@ -26,9 +26,7 @@ def test_application_instance_killed_no_failed_get(platform: Platform, user: Use
 
 
 def test_gateway_killed_address_answers_again(platform: Platform, user: User) -> None:
-    holder = next(
-        host for host in platform.group("gateway") if user.address in platform.output(host, "ip -4 -o addr show scope global")
-    )
+    holder = next(host for host in platform.group("gateway") if user.address in platform.output(host, "ip -4 -o addr show scope global"))
     watcher = Watcher(User(user.address, user.name, platform.inventory / "pki" / "ca.crt", timeout=1), "/api/health", limit=60)
     watcher.start()
     time.sleep(1)
