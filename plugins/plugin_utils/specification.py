@@ -33,7 +33,7 @@ WANTED = {
 LISTED = 20
 # Besides what a specification marks with no_log.
 SECRET = re.compile(r"password|secret|token|cipher")
-EXAMPLES = {"int": 10, "float": 0.5}
+SAMPLES = {"int": 10, "float": 0.5}
 NOTHING = {"list": "[]", "dict": "{}"}
 
 
@@ -55,7 +55,7 @@ def _walk(where: str, name: str, option: Option, value: Any) -> Iterator[Problem
         yield Problem(where, f"is {seen}, a text", f"Write {name}: true or {name}: false, without quotes (in a template: | bool).")
     elif not readable(kind, value):
         what, fix = WANTED[kind]
-        fix = fix.format(name=name, example=option.get("default") or EXAMPLES.get(kind, ""))
+        fix = fix.format(name=name, example=option.get("default") or SAMPLES.get(kind, ""))
         yield Problem(where, f"is {seen}, which is not {what}" if seen else f"is not {what}", fix)
     elif kind == "str" and isinstance(value, float) and name.endswith("version") and not option.get("choices"):
         yield Problem(where, f"is the number {value}: YAML reads 1.10 as 1.1", f'Quote it as it was meant: {name}: "{value}".')

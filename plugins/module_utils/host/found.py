@@ -423,4 +423,4 @@ def tables_of_nftables(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(Look(json.loads(sys.argv[1])).answer()))
+    sys.stdout.write(json.dumps(Look(json.loads(sys.argv[1])).answer()) + "\n")
