@@ -13,6 +13,7 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Pr
 # Variables that hold such a time, or a dictionary of them; a test compares with what specifications say.
 VARIABLES = (
     "pgbackrest_schedule",
+    "pgbackrest_verify_schedule",
     "postgresql_check_schedule",
     "postgresql_partitions_schedule",
     "postgresql_managed_partitions_schedule",
