@@ -189,7 +189,7 @@ def all_stages() -> list[Stage]:
         Stage("latest_unit", "latest", [[LATEST / unit[0], *unit[1:], *(() if FULL else WITHOUT_ANSIBLE)]], (NEWEST,)),
         Stage("latest_sanity", "latest", [[LATEST / "python", "scripts/check_collection.py", core]], (NEWEST,)),
     ]
-    hosts = [molecule(name, minutes=40 if name == SHARED else 35 * ROUNDS) for name in scenarios()]
+    hosts = [molecule(name, minutes=40 if name == SHARED else 45 * ROUNDS) for name in scenarios()]
     # Processor seconds are what a stage takes from the others: the largest first, so that none is left alone at the end.
     given = budgets()
     stages += sorted(hosts, key=lambda stage: (not stage.lane, stage.lane or -given.get(stage.name, 0)))
