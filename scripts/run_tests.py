@@ -32,8 +32,8 @@ TAIL = 60
 COUNTS = re.compile(r"^(?:=+ )?(?=\d+ (?:passed|failed|error|skipped|xfailed))[^\n]* in [\d.]+s[^\n]*$", re.MULTILINE)
 # A line of a difference that Ansible shows is a file's text, not an error.
 ERRORS = re.compile(r"(?![+-])(?:ERROR|FATAL|FAILED|fatal:|E  |.*(?:Error|error):)")
-# What names a failure in one line: a test, a task on a host, a molecule step, the runner's own words.
-NAMED = re.compile(r"(?:FAILED |ERROR |fatal: |ended |CRITICAL |\[ERROR\])")
+# What names a failure in one line: a test or a task on a host; without one, a step of Molecule or the runner's own words.
+NAMED = [re.compile(r"(?:FAILED |ERROR: |fatal: )"), re.compile(r"(?:ended |ERROR |CRITICAL |\[ERROR\])")]
 NOT_VERIFIED = re.compile(r"not verified here: .*")
 MEASURED = re.compile(r"measured: (.*)")
 GROUPS = ("prepare", "lint", "unit", "syntax", "docs", "package", "latest", "molecule")
@@ -423,10 +423,10 @@ def excerpt(text: str) -> list[str]:
 
 
 def named_failures(text: str) -> list[str]:
-    """Return at most six lines that name what failed; without any, the last one."""
+    """Return at most twelve lines that name what failed; without any, the last one."""
     lines = [line.strip()[:200] for line in text.rstrip().splitlines() if line.strip()]
-    found = [line for line in dict.fromkeys(lines) if NAMED.match(line)]
-    return found[-6:] or lines[-1:]
+    found = [[line for line in dict.fromkeys(lines) if pattern.match(line)] for pattern in NAMED]
+    return (found[0] or found[1])[-12:] or lines[-1:]
 
 
 def table(stages: Iterable[Stage], given: Mapping[str, float], seconds: float, busy: float) -> str:

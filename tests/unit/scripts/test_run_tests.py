@@ -159,6 +159,6 @@ def test_a_failure_is_named_and_a_shown_difference_is_not_one() -> None:
     assert run_tests.named_failures(log) == [
         "fatal: [db1]: FAILED! =>",
         "FAILED test_1_service.py::test_page[gw1] - AssertionError: 404",
-        "ended with status 1",
     ]
+    assert run_tests.named_failures("ok\nended here: the stage has used up its time\n") == ["ended here: the stage has used up its time"]
     assert run_tests.named_failures("nothing\nlast words\n") == ["last words"]
