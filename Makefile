@@ -12,7 +12,7 @@ MOLECULE = MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$(S) \
   MOLECULE_ANSIBLE_ARGS_STRICT_MODE=1 MOLECULE_COMMAND_BORDERS=false molecule
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down check test test-full lint unit sanity reference docs molecule soak bench-postgresql bench-backup clean clean-all clean-engine
+.PHONY: help setup demo demo-down check test test-full lint unit sanity reference docs molecule soak bench-postgresql bench-redis bench-backup clean clean-all clean-engine
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ soak: setup ## four rounds of every failure of the database on a growth platform
 
 bench-postgresql: setup ## PostgreSQL's settings compared by pgbench, ten minutes; QUICK=1 two
 	@$(PY) scripts/bench_postgresql.py $(if $(QUICK),--quick)
+
+bench-redis: setup ## slots moved by redis_cluster and by redis-cli, two minutes
+	@.venv/bin/pytest -q -s -p no:cacheprovider tests/unit/plugins/module_utils/redis/bench_reshape.py
 
 bench-backup: setup ## what a proof of a backup of 1 GB costs beside a plain restore; QUICK=1 150 MB
 	@$(PY) scripts/bench_backup.py $(if $(QUICK),--quick)

@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Debian 12 has libhiredis0.14; 13 has another one, which only the client needs.
 REDIS = ["redis-server", "redis-tools", "liblzf1", "libjemalloc2", "liblua5.1-0", "lua-cjson", "lua-bitop", "libatomic1"]
 
 
@@ -36,6 +35,22 @@ def fetched(name: str, packages: list[str]) -> Path | None:
     return folder
 
 
+def find_redis_cli() -> tuple[list[str], dict[str, str]] | None:
+    """Return how to start redis-cli, as words and environment, or None where there is none."""
+    found = shutil.which("redis-cli")
+    if found:
+        return [found], dict(os.environ)
+    for library in ("libhiredis0.14", "libhiredis1.1.0"):  # Debian 12, 13
+        folder = fetched(f"redis-cli-{library}", [*REDIS, library])
+        if folder:
+            return [str(folder / "usr" / "bin" / "redis-cli")], {**os.environ, "LD_LIBRARY_PATH": _libraries(folder)}
+    return None
+
+
+def _libraries(folder: Path) -> str:
+    return ":".join(sorted({str(path.parent) for path in folder.rglob("*.so*")}))
+
+
 def find_redis() -> tuple[list[str], dict[str, str]] | None:
     """Return how to start redis-server, as words and environment, or None where there is none."""
     found = shutil.which("redis-server")
@@ -44,5 +59,4 @@ def find_redis() -> tuple[list[str], dict[str, str]] | None:
     folder = fetched("redis", REDIS)
     if folder is None:
         return None
-    libraries = sorted({str(path.parent) for path in folder.rglob("*.so*")})
-    return [str(folder / "usr" / "bin" / "redis-server")], {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)}
+    return [str(folder / "usr" / "bin" / "redis-server")], {**os.environ, "LD_LIBRARY_PATH": _libraries(folder)}
