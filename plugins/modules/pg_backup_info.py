@@ -135,7 +135,7 @@ reason:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PgBackRest
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import backup_for, refuse_unusable
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import TYPES, backup_for, refuse_unusable
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 
 
@@ -143,7 +143,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "stanza": {"type": "str", "required": True},
-            "target": {"type": "str", "choices": ["latest", "label", "time", "lsn", "immediate"]},
+            "target": {"type": "str", "choices": list(TYPES)},
             "target_value": {"type": "str", "default": ""},
             "user": {"type": "str", "default": "postgres"},
         },

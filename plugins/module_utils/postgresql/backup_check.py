@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import Backup, lsn
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import Backup
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES, lsn
 
-SEGMENT_BYTES = 16 << 20  # PostgreSQL's own; initdb --wal-segsize makes another
 SHOWN = 5  # of many that are alike
 
 _SEGMENT = re.compile(r"^([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})-[0-9a-f]{40}")
@@ -197,25 +197,6 @@ def wal_of(listing: Mapping[str, Mapping[str, Any]], archive_id: str, segment_by
             found.segments.setdefault(int(segment[1], 16), {})[found.number(name)] = float(entry.get("time", 0))
         elif history:
             found.files.add(int(history[1], 16))
-    return found
-
-
-def parse_history(text: str) -> list[tuple[int, int]]:
-    """Return timelines and the position at which each was left, oldest first.
-
-    Raises:
-        ValueError: that is no history.
-    """
-    found = []
-    for line in text.splitlines():
-        words = line.split(None, 2)
-        if not words or words[0].startswith("#"):
-            continue
-        if len(words) < 2:
-            raise ValueError(f"this line has no position: {line[:80]}")
-        found.append((int(words[0]), lsn(words[1])))
-    if not found:
-        raise ValueError("it is empty")
     return found
 
 

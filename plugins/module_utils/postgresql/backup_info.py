@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import NO_BACKUP, OK, REMEDIES, stanza_of
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import lsn
 
 TYPES = ("latest", "label", "time", "lsn", "immediate")
 
@@ -95,18 +96,6 @@ class Repository:
         }
 
 
-def lsn(text: str) -> int:
-    """Return a position as a number.
-
-    Raises:
-        ValueError: it is none.
-    """
-    high, slash, low = text.partition("/")
-    if not slash or not re.fullmatch(r"[0-9A-Fa-f]{1,8}", high) or not re.fullmatch(r"[0-9A-Fa-f]{1,8}", low):
-        raise ValueError(f"{text} is no position of PostgreSQL, such as 0/3000028")
-    return (int(high, 16) << 32) + int(low, 16)
-
-
 def moment(text: str | float) -> float:
     """Return seconds since the epoch for such a number, or for a date and time with its distance from UTC (ISO 8601).
 
@@ -125,6 +114,11 @@ def moment(text: str | float) -> float:
     if found.tzinfo is None:
         raise ValueError(hint)
     return found.timestamp()
+
+
+def sql_moment(when: float) -> str:
+    """Return a moment as PostgreSQL reads it."""
+    return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
 
 
 def readable(text: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_check import Check, span
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_sandbox import utc
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import sql_moment
 
 VERSION = 1
 REMEMBERED = 5  # proofs whose RTO the next one is held against
@@ -72,13 +72,13 @@ def as_html(found: Mapping[str, Any]) -> str:
         "Stanza": found["stanza"],
         "Level": found["level"],
         "Host": found["host"],
-        "Begun": utc(found["begun"]),
-        "Ended": utc(found["ended"]),
+        "Begun": sql_moment(found["begun"]),
+        "Ended": sql_moment(found["ended"]),
         "Backup": found["point"] or found["backup"],
         "Seconds until it served (RTO)": found["rto_seconds"],
         "Seconds that would have been lost (RPO)": found["rpo_seconds"],
         "Restored bytes": found["restored_bytes"],
-        "Not proven since": utc(found["unproven_since"]) if found["unproven_since"] else None,
+        "Not proven since": sql_moment(found["unproven_since"]) if found["unproven_since"] else None,
     }
     rows = "".join(f"<tr><th>{cell(name)}</th><td>{cell(value)}</td></tr>\n" for name, value in facts.items())
     checks = "".join(

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_check import Check, bad, good, listed, span
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import Backup, TargetError, backup_for, lsn, moment
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import (
+    Backup,
+    TargetError,
+    backup_for,
+    moment,
+    sql_moment,
+)
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import lsn, lsn_text
 
 MARKER = ".uptier-backup-verify"
 PREFIX = "proof-"
@@ -80,19 +87,12 @@ def choose(backups: Sequence[Backup], backup: str, target: str, value: str, unti
     if target in ("time", "lsn"):
         chosen = backup_for(backups, target, value) if backup in ("newest", "oldest", "random") else backup_for(backups, "label", backup)
         if target == "lsn":
-            return Point(chosen, "lsn", f"{lsn(value) >> 32:X}/{lsn(value) & 0xFFFFFFFF:X}")
+            return Point(chosen, "lsn", lsn_text(lsn(value)))
         when = moment(value)
-        return Point(chosen, "time", utc(when), when)
+        return Point(chosen, "time", sql_moment(when), when)
     named = {"newest": sound[-1], "oldest": sound[0], "random": chance.choice(sound)}
     chosen = named[backup] if backup in named else backup_for(backups, "label", backup)
     return Point(chosen, target)
-
-
-def utc(when: float) -> str:
-    """Return a moment as PostgreSQL reads it."""
-    import datetime
-
-    return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
 
 
 def needed_bytes(point: Point) -> int:
@@ -305,7 +305,7 @@ def check_reached(point: Point, position: str, newest_segment: int, segment_byte
     if reached < (newest_segment + 1) * segment_bytes:
         seen = (
             f"Recovery of {point.backup.label} ended before the newest segment: at {position}, and the archive reaches to "
-            f"{(newest_segment + 1) * segment_bytes >> 32:X}/{(newest_segment + 1) * segment_bytes & 0xFFFFFFFF:X}. "
+            f"{lsn_text((newest_segment + 1) * segment_bytes)}. "
             "A segment or a history is missing or damaged."
         )
         return bad("recovery", "recovery_short", seen)
@@ -318,7 +318,7 @@ def check_heartbeat(point: Point, beat: float | None, now: float, limit_seconds:
         return good("rpo", f"The restored data has no row in {HEARTBEAT}: it is older than the heartbeat. Nothing is said about its age.")
     if point.kind == "time" and point.moment is not None:
         if beat > point.moment + CLOCK_SECONDS:
-            seen = f"The restored data has a heartbeat of {utc(beat)}, and was recovered to {point.value}."
+            seen = f"The restored data has a heartbeat of {sql_moment(beat)}, and was recovered to {point.value}."
             return bad("rpo", "beyond_target", f"{seen} Do the clocks of the database hosts agree?")
         return good("rpo", f"The last heartbeat is of {span(max(point.moment - beat, 0.0))} before the wanted moment.")
     age = max(now - beat, 0.0)

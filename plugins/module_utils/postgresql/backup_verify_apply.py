@@ -35,6 +35,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import RepositoryError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import Session, SessionError, SqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES, parse_history
 
 NAME = "uptier backup verification"
 CONFIG = "/etc/pgbackrest/pgbackrest.conf"
@@ -67,7 +68,7 @@ DEFAULTS: dict[str, Any] = {
     "reports": "",
     "cert": "",
     "key": "",
-    "segment_bytes": check.SEGMENT_BYTES,
+    "segment_bytes": SEGMENT_BYTES,
     "settle_seconds": 15.0,  # in which a segment that overtook another, or an expiry, comes to its end
 }
 
@@ -239,7 +240,7 @@ class Verification:
         for timeline in check.wanted_histories(wal, found.backups):
             if timeline in wal.files:
                 try:
-                    wal.histories[timeline] = check.parse_history(self._history(wal.archive_id, timeline))
+                    wal.histories[timeline] = parse_history(self._history(wal.archive_id, timeline))
                 except (ValueError, PostgresqlError) as error:
                     unreadable[timeline] = " ".join(str(error).split())[:200]
         self._look(lambda: check.check_files(found.backups, listings[0], listings[1]))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.patroni import PRIMARY_ROLES, leading, synchronous
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES, lsn_text
 
 SAFE_PATRONI = (4, 1)
 
@@ -314,7 +315,7 @@ class Server(AnyMember):
     feeds: int = 0
     checkpoint: int | None = None
     redo: int | None = None
-    segment: int = 16 * 1024 * 1024
+    segment: int = SEGMENT_BYTES
     system: int | None = None
     waits_for: str = ""
     lacks: tuple[str, ...] = ()
@@ -405,4 +406,4 @@ def short(error: str) -> str:
 
 def lsn(position: int | None) -> str:
     """Return a position as PostgreSQL writes it."""
-    return "unknown" if position is None else f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+    return "unknown" if position is None else lsn_text(position)

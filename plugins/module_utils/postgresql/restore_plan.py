@@ -19,14 +19,14 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_
     Repository,
     TargetError,
     backup_for,
-    lsn,
     moment,
     refuse_unusable,
+    sql_moment,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES, lsn, lsn_text, parse_history
 
 KINDS = ("latest", "time", "lsn", "label")
-SEGMENT_BYTES = 16 * 1024 * 1024  # the clusters of the role postgresql have PostgreSQL's own size
 # Beside the files of the backup: WAL of the recovery, and what the platform writes until somebody looks.
 SPARE_SHARE, SPARE_BYTES = 0.05, 512 * 1024 * 1024
 # So many segments of a running leader may wait for the archive without being a fault of it.
@@ -95,20 +95,6 @@ def digest(choice: Choice) -> str:
 # From where ---------------------------------------------------------------------------------------------------------------
 
 
-def read_history(text: str) -> list[tuple[int, int]]:
-    """Return the timelines before one, oldest first, each with the position at which it was left, from its history file.
-
-    Raises:
-        ValueError: a line is none of such a file.
-    """
-    found = []
-    for line in text.splitlines():
-        fields = line.partition("#")[0].split(None, 2)
-        if fields:
-            found.append((int(fields[0]), lsn(fields[1])))
-    return found
-
-
 def path_to(timeline: int, histories: Mapping[int, str]) -> list[tuple[int, int | None]]:
     """Return the timelines that lead to one, oldest first, each with its end; the last one has none.
 
@@ -123,7 +109,7 @@ def path_to(timeline: int, histories: Mapping[int, str]) -> list[tuple[int, int 
             f"The repository has no history of timeline {timeline} ({timeline:08X}.history), so nothing says which backup leads to it. "
             f"Timelines with a history: {', '.join(map(str, sorted(histories))) or 'none'}. Restore a backup by its label instead.",
         )
-    return [*read_history(histories[timeline]), (timeline, None)]
+    return [*parse_history(histories[timeline]), (timeline, None)]
 
 
 def leads_there(backup: Backup, path: Sequence[tuple[int, int | None]]) -> bool:
@@ -198,7 +184,7 @@ def choose(found: Repository, request: Request, histories: Mapping[int, str], no
     if request.kind == "latest":
         arguments += ["--type=default"]
     else:
-        target = _sql_moment(moment(request.value)) if request.kind == "time" else request.value
+        target = sql_moment(moment(request.value)) if request.kind == "time" else request.value
         arguments += [f"--type={request.kind}", f"--target={target}", "--target-action=promote"]
     said = f"{request.words()}, from the backup {backup.label} of {utc(backup.stopped)}, along timeline {timeline}"
     return Choice(backup.label, backup.repository, timeline, backup.size_bytes, tuple(arguments), said)
@@ -232,10 +218,6 @@ def _position(text: str) -> int:
         raise Refusal("bad_target", f"{error}.") from None
 
 
-def _sql_moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
-
-
 def _bounds(there: Sequence[Backup], head: str) -> str:
     sound = [backup for backup in there if not backup.damaged]
     if not sound:
@@ -243,12 +225,8 @@ def _bounds(there: Sequence[Backup], head: str) -> str:
     oldest = min(sound, key=lambda backup: backup.stopped)
     return (
         f"The oldest point is {utc(oldest.stopped)} ({oldest.lsn_stop}), the end of the backup {oldest.label}; the newest is the end of the "
-        f"archive, segment {head or 'none'} (up to {_as_lsn(segment_end(head)) if head else 'nowhere'})."
+        f"archive, segment {head or 'none'} (up to {lsn_text(segment_end(head)) if head else 'nowhere'})."
     )
-
-
-def _as_lsn(position: int) -> str:
-    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
 
 
 # Before anything is touched -----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import backup_check as check
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import Backup
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import parse_history
 
 SHA = "e12bdd2aa04f7d7ee527300437856df138e42c4d"
 MB16 = 16 << 20
@@ -53,7 +54,7 @@ def listing() -> dict[str, dict[str, Any]]:
 
 def wal(entries: dict[str, dict[str, Any]] | None = None) -> check.Wal:
     found = check.wal_of(entries or listing(), "15-1")
-    found.histories[3] = check.parse_history("1\t0/50000A0\tno recovery target specified\n\n2\t0/80000A0\tno recovery target specified\n")
+    found.histories[3] = parse_history("1\t0/50000A0\tno recovery target specified\n\n2\t0/80000A0\tno recovery target specified\n")
     return found
 
 
@@ -132,9 +133,9 @@ def test_histories_that_no_backup_needs_may_be_gone() -> None:
 def test_a_history_that_cannot_be_read_is_a_fault_of_its_own() -> None:
     assert check.check_histories(wal(), [backup()], {2: "it is empty"}).reason == "history_damaged"
     with pytest.raises(ValueError, match="empty"):
-        check.parse_history("\n")
+        parse_history("\n")
     with pytest.raises(ValueError, match="no position"):
-        check.parse_history("1\n")
+        parse_history("1\n")
 
 
 def test_an_archive_that_has_stopped_is_seen_by_its_newest_segment() -> None:

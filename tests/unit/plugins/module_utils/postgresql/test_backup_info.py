@@ -10,11 +10,11 @@ import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import (
     TargetError,
     backup_for,
-    lsn,
     moment,
     read,
     refuse_unusable,
 )
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import lsn
 
 
 def entry(label: str, start: int, timeline: int = 1, error: bool = False, **more: Any) -> dict[str, Any]:
