@@ -87,15 +87,21 @@ def whole(lab):
     return all(found)
 
 
-def converge(lab, *options):
-    """Run the scenario's playbook once more; return the recap: host -> counts."""
+def playbook(lab, path, *options):
+    """Run a playbook on the scenario's hosts; return all that it said."""
     inventory = ROOT / ".cache/labs" / lab.name / "inventory.yml"
     plain = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-    command = ["ansible-playbook", "-i", str(inventory), str(HERE / "converge.yml"), *options]
+    command = ["ansible-playbook", "-i", str(inventory), str(path), *options]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **plain}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    recap = done.stdout.rpartition("PLAY RECAP")[2]
-    return {host: dict(re.findall(r"(\w+)=(\d+)", counts)) for host, counts in re.findall(r"^(\w+)\s+: (.*)$", recap, re.M)}, done.stdout
+    return done.stdout
+
+
+def converge(lab, *options):
+    """Run the scenario's playbook once more; return the recap: host -> counts, and all that it said."""
+    said = playbook(lab, HERE / "converge.yml", *options)
+    recap = said.rpartition("PLAY RECAP")[2]
+    return {host: dict(re.findall(r"(\w+)=(\d+)", counts)) for host, counts in re.findall(r"^(\w+)\s+: (.*)$", recap, re.M)}, said
 
 
 def test_three_masters_and_no_replica_on_its_masters_host(lab):
@@ -295,15 +301,10 @@ def test_masters_are_spread_again_when_asked(lab):
 
 def scale(lab, *options):
     """Run playbooks/scale_redis.yml; return what it said."""
-    inventory = ROOT / ".cache/labs" / lab.name / "inventory.yml"
-    plain = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-    secrets = [f"vault_redis_{name}_password=molecule-{word}-0123456789" for name, word in
-               (("admin", "admin"), ("replication", "replica"), ("monitor", "monitor"))]  # fmt: skip
-    command = ["ansible-playbook", "-i", str(inventory), str(ROOT / "playbooks/scale_redis.yml"), *options]
-    command += [word for secret in [*secrets, "platform_tier=growth"] for word in ("-e", secret)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **plain}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    given = ["platform_tier=growth"]
+    for name, word in (("admin", "admin"), ("replication", "replica"), ("monitor", "monitor")):
+        given.append(f"vault_redis_{name}_password=molecule-{word}-0123456789")
+    return playbook(lab, ROOT / "playbooks/scale_redis.yml", *options, *(word for value in given for word in ("-e", value)))
 
 
 def test_a_fourth_master_comes_and_leaves_while_clients_write(lab):

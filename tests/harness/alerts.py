@@ -13,12 +13,13 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from .servers import fetched
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "roles" / "prometheus" / "files" / "rules"
@@ -136,19 +137,10 @@ def expressions_as_rules() -> str:
 def find_promtool() -> str | None:
     """Return a promtool: that of the machine, else the one in .cache, fetched when it is not there."""
     found = shutil.which("promtool")
-    cache = ROOT / ".cache" / "promtool"
-    binary = cache / "usr" / "bin" / "promtool"
-    if found or binary.is_file():
-        return found or str(binary)
-    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        return None
-    cache.mkdir(parents=True, exist_ok=True)
+    if found:
+        return found
     for package in ("promtool", "prometheus"):  # Debian 13 has a package of its own, Debian 12 has not
-        done = subprocess.run(["apt-get", "download", package], cwd=cache, capture_output=True, text=True, check=False, timeout=120)
-        for deb in cache.glob(f"{package}_*.deb"):
-            if done.returncode == 0:
-                subprocess.run(["dpkg-deb", "-x", str(deb), str(cache)], check=True, timeout=60)
-            deb.unlink()
-        if binary.is_file():
-            return str(binary)
+        folder = fetched(package, [package])
+        if folder and (folder / "usr" / "bin" / "promtool").is_file():
+            return str(folder / "usr" / "bin" / "promtool")
     return None
