@@ -157,41 +157,57 @@ def quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def server_config(scratch: str, config: str, stanza: str, point: Point, control: Mapping[str, str], memory_mb: int) -> str:
-    """Return postgresql.conf of the scratch server; the one of the backup is never read.
+def private_server(directory: str, memory_mb: int) -> dict[str, str]:
+    """Return the settings of a server that is there to be looked at: all of it in one directory, a socket for its user, no archive.
 
     With hot_standby off nobody asks for as many connections as the source has, and the server answers when recovery is complete.
+
+    Args:
+        directory: with data, socket and the files of settings.
+        memory_mb: that the server may use; 0 is no limit.
     """
-    settings = {
-        "data_directory": f"{scratch}/data",
-        "hba_file": f"{scratch}/pg_hba.conf",
-        "ident_file": f"{scratch}/pg_ident.conf",
+    return {
+        "data_directory": f"{directory}/data",
+        "hba_file": f"{directory}/pg_hba.conf",
+        "ident_file": f"{directory}/pg_ident.conf",
         "listen_addresses": "",
         "port": str(PORT),
-        "unix_socket_directories": f"{scratch}/socket",
+        "unix_socket_directories": f"{directory}/socket",
         "unix_socket_permissions": "0700",
         "archive_mode": "off",
         "hot_standby": "off",
+        "shared_buffers": f"{max(min(memory_mb // 4, 1024), 16)}MB" if memory_mb else "256MB",
+        "max_connections": "30",
+        "max_wal_senders": "0",
+        "max_logical_replication_workers": "0",
+        "huge_pages": "off",
+        "jit": "off",
+        "ssl": "off",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+        "timezone": "UTC",
+    }
+
+
+def settings_file(settings: Mapping[str, str]) -> str:
+    """Return settings as postgresql.conf has them."""
+    return "".join(f"{name} = {quoted(value)}\n" for name, value in settings.items())
+
+
+def server_config(scratch: str, config: str, stanza: str, point: Point, control: Mapping[str, str], memory_mb: int) -> str:
+    """Return postgresql.conf of the scratch server; the one of the backup is never read."""
+    settings = {
+        **private_server(scratch, memory_mb),
         "restore_command": f'/usr/bin/pgbackrest --config={config} --stanza={stanza} --repo={point.backup.repository} archive-get %f "%p"',
         "recovery_target_action": "promote",
         "recovery_target_timeline": "current" if point.kind == "immediate" else "latest",
         "shared_preload_libraries": "",
-        "shared_buffers": f"{max(min(memory_mb // 4, 1024), 16)}MB" if memory_mb else "256MB",
         # Left to the end of the run in memory that no other server shares: nothing survives the unit.
         "dynamic_shared_memory_type": "mmap",
-        "max_connections": "30",
-        "max_wal_senders": "0",
-        "max_logical_replication_workers": "0",
         "autovacuum": "off",
         "fsync": "off",
         "full_page_writes": "off",
         "max_wal_size": "256MB",
-        "huge_pages": "off",
-        "ssl": "off",
-        "jit": "off",
-        "logging_collector": "off",
-        "log_destination": "stderr",
-        "timezone": "UTC",
         "log_timezone": "UTC",
         **control,
     }
@@ -199,7 +215,7 @@ def server_config(scratch: str, config: str, stanza: str, point: Point, control:
         settings["recovery_target"] = "immediate"
     elif point.kind in ("time", "lsn"):
         settings[f"recovery_target_{point.kind}"] = point.value
-    return "".join(f"{name} = {quoted(value)}\n" for name, value in settings.items())
+    return settings_file(settings)
 
 
 def unit_name(stanza: str, phase: str) -> str:

@@ -7,14 +7,15 @@ It is no member of anything: settings of its own, a socket that only its user re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_sandbox import control_settings, quoted
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_sandbox import (
+    control_settings,
+    private_server,
+    settings_file,
+)
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Refusal
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import Choice, needed_bytes
 
 MARKER = ".uptier-copy"  # in its directory: what it is a copy of, once all files are there
-PORT = 5432  # of its own socket
 COPY, SERVER = "uptier-copy-files.service", "uptier-copy.service"
 # Of production, where there is one on the same host.
 HIDDEN = ("/var/lib/postgresql", "/run/postgresql")
@@ -28,31 +29,7 @@ def server_settings(directory: str, control: str, memory_mb: int) -> str:
         control: what pg_controldata says of the data.
         memory_mb: that the server may use.
     """
-    settings: Mapping[str, str] = {
-        "data_directory": f"{directory}/data",
-        "hba_file": f"{directory}/pg_hba.conf",
-        "ident_file": f"{directory}/pg_ident.conf",
-        "listen_addresses": "",
-        "port": str(PORT),
-        "unix_socket_directories": f"{directory}/socket",
-        "unix_socket_permissions": "0700",
-        "archive_mode": "off",
-        # Nobody looks before the point is reached, so the copy needs no more connections than it likes.
-        "hot_standby": "off",
-        "shared_buffers": f"{max(min(memory_mb // 4, 1024), 16)}MB",
-        "max_connections": "30",
-        "max_wal_senders": "0",
-        "max_logical_replication_workers": "0",
-        "cluster_name": "copy",
-        "huge_pages": "off",
-        "jit": "off",
-        "ssl": "off",
-        "logging_collector": "off",
-        "log_destination": "stderr",
-        "timezone": "UTC",
-        **control_settings(control),
-    }
-    return "".join(f"{name} = {quoted(value)}\n" for name, value in settings.items())
+    return settings_file({**private_server(directory, memory_mb), "cluster_name": "copy", **control_settings(control)})
 
 
 def limits(directory: str, memory_mb: int) -> list[str]:
