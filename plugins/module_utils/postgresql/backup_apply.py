@@ -14,9 +14,8 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import Repository, read
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import LOCKED, RepositoryError, explain, parse
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import LOCKED, PROGRAM, RepositoryError, explain, parse
 
-PROGRAM = "/usr/bin/pgbackrest"
 LOOK_SECONDS = 5.0
 
 

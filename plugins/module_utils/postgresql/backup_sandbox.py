@@ -22,6 +22,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_
     moment,
     sql_moment,
 )
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import PROGRAM
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import lsn, lsn_text
 
 MARKER = ".uptier-backup-verify"
@@ -134,7 +135,7 @@ def own_config(text: str, stanza: str, scratch: str, processes: int) -> str:
 
 def restore_command(config: str, stanza: str, scratch: str, point: Point) -> list[str]:
     return [
-        "/usr/bin/pgbackrest",
+        PROGRAM,
         f"--config={config}",
         f"--stanza={stanza}",
         f"--repo={point.backup.repository}",
@@ -198,7 +199,7 @@ def server_config(scratch: str, config: str, stanza: str, point: Point, control:
     """Return postgresql.conf of the scratch server; the one of the backup is never read."""
     settings = {
         **private_server(scratch, memory_mb),
-        "restore_command": f'/usr/bin/pgbackrest --config={config} --stanza={stanza} --repo={point.backup.repository} archive-get %f "%p"',
+        "restore_command": f'{PROGRAM} --config={config} --stanza={stanza} --repo={point.backup.repository} archive-get %f "%p"',
         "recovery_target_action": "promote",
         "recovery_target_timeline": "current" if point.kind == "immediate" else "latest",
         "shared_preload_libraries": "",

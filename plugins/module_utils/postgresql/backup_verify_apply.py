@@ -33,12 +33,11 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql import 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PgBackRest
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import Repository, refuse_unusable
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import RepositoryError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, RepositoryError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import Session, SessionError, SqlError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES, parse_history
 
 NAME = "uptier backup verification"
-CONFIG = "/etc/pgbackrest/pgbackrest.conf"
 # Of a host that has a live server too: the restored one must not even see them.
 HIDDEN = ("/var/lib/postgresql", "/run/postgresql")
 KEPT_REPORTS = 60

@@ -11,6 +11,8 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 
+PROGRAM, CONFIG = "/usr/bin/pgbackrest", "/etc/pgbackrest/pgbackrest.conf"  # as Debian has them
+
 OK, MISSING_PATH, NO_BACKUP, MISSING_DATA = 0, 1, 2, 3
 LOCKED = 50
 

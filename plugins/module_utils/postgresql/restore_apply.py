@@ -19,14 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PROGRAM, PgBackRest, become
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PgBackRest, become
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import OperationError
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import explain
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, PROGRAM, explain
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import Record, Seen, digest, next_step
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_store import RestoreStore
 
-CONFIG = "/etc/pgbackrest/pgbackrest.conf"
 BLOCK = Path("/etc/systemd/system/patroni.service.d/restore.conf")
 BLOCK_TEXT = f"""# A restore of the cluster is under way: playbooks/restore_postgresql.yml, which removes this file at its end. Run it again with the
 # same target to finish it. Patroni, if it were started now, would take half of a restore for the cluster.

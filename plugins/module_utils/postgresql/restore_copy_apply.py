@@ -9,11 +9,12 @@ import shutil
 import time
 from pathlib import Path
 
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PROGRAM, PgBackRest
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PgBackRest
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_sandbox import PORT, missing_tablespace, own_config
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import OperationError, Refusal
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_apply import CONFIG, LOOK, Run, acting_as, histories_of
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, PROGRAM
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_apply import LOOK, Run, acting_as, histories_of
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_copy import (
     COPY,
     MARKER,
