@@ -34,6 +34,10 @@ options:
   timeline:
     description: History to follow; without it, the newest.
     type: int
+  repository:
+    description: Number of the repository, where there are several.
+    type: int
+    default: 1
   stanza:
     description: Name of the backups.
     type: str
@@ -109,6 +113,7 @@ def main() -> None:
             "kind": {"type": "str", "choices": list(KINDS), "default": "latest"},
             "value": {"type": "str", "default": ""},
             "timeline": {"type": "int"},
+            "repository": {"type": "int", "default": 1},
             "stanza": {"type": "str", "default": "main"},
             "user": {"type": "str", "default": "postgres"},
             "memory_mb": {"type": "int", "default": 1024},
@@ -123,7 +128,7 @@ def main() -> None:
         if given["state"] == "absent":
             gone = copy.made_of() != "" if module.check_mode else copy.remove()
             module.exit_json(changed=gone, message="removed" if gone else "there is none", socket=copy.socket, seconds={})
-        choice = copy.choose(Request(given["kind"], given["value"], given["timeline"]))
+        choice = copy.choose(Request(given["kind"], given["value"], given["timeline"], given["repository"]))
         there = copy.made_of() == digest(choice) and copy.serves()
         seconds = {} if there or module.check_mode else copy.make(choice)
     except PostgresqlError as error:

@@ -58,6 +58,10 @@ options:
   timeline:
     description: History to follow; without it, the newest.
     type: int
+  repository:
+    description: Number of the repository, where there are several.
+    type: int
+    default: 1
   confirm:
     description: The cluster's name once more. Without it V(agreed) says what would be done, and fails.
     type: str
@@ -221,8 +225,6 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore
     Record,
     Request,
     agree,
-    archive_of,
-    choose,
     digest,
     leader_of,
     refuse_other_members,
@@ -289,16 +291,11 @@ class Task:
 
     def _decide(self) -> tuple[Record, Record | None, Any]:
         given = self.given
-        request = Request(given["kind"], given["value"], given["timeline"])
+        request = Request(given["kind"], given["value"], given["timeline"], given["repository"])
         earlier = self.store.record()
         leader = leader_of(given["members"], given["leader"], earlier)
         refuse_other_members(self.store.running_members(), [member["name"] for member in given["members"]])
-        if earlier and earlier.request == request:
-            choice = earlier.choice
-        else:
-            found = self.member.backups.info()
-            histories = self.member.histories(*archive_of(found))
-            choice = choose(found, request, histories, time.time())
+        choice = earlier.choice if earlier and earlier.request == request else self.member.choose(request)
         refuse_unfit(choice, request, given["members"], leader, given["unarchived"])
         return agree(earlier, request, choice, leader, time.time()), earlier, choice
 
@@ -348,6 +345,7 @@ def main() -> None:
             "kind": {"type": "str", "choices": list(KINDS), "default": "latest"},
             "value": {"type": "str", "default": ""},
             "timeline": {"type": "int"},
+            "repository": {"type": "int", "default": 1},
             "confirm": {"type": "str", "default": ""},
             "unarchived": {"type": "bool", "default": False},
             "run": {"type": "str", "default": ""},

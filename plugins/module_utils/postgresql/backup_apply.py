@@ -92,6 +92,24 @@ class PgBackRest:
             raise RepositoryError("slow", f"{' '.join(argv)} has not ended within {seconds:g} s.") from None
         return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
+    def history(self, archive_id: str, timeline: int, number: int) -> str:
+        """Return the text of a timeline's history in a repository; empty where it is not there.
+
+        Args:
+            archive_id: directory of the cluster's WAL.
+            timeline: whose history.
+            number: of the repository.
+
+        Raises:
+            RepositoryError: the repository does not answer, or the file cannot be read.
+        """
+        path = f"archive/{self.stanza}/{archive_id}/{timeline:08X}.history"
+        options = [f"--stanza={self.stanza}", f"--repo={number}", "--ignore-missing", "--log-level-console=error", "--log-level-file=off"]
+        code, out, err = self.once([PROGRAM, *self._options, *options, "repo-get", path], 60.0)
+        if code not in (0, 1):  # 1: there is no such file
+            raise explain("repo-get", code, f"{out}\n{err}")
+        return "" if code else out
+
     def info(self) -> Repository:
         """Return what the repository says about the stanza.
 

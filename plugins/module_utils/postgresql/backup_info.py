@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
@@ -78,6 +78,23 @@ class Repository:
     backups: tuple[Backup, ...] = ()
     archives: tuple[Archive, ...] = ()
     locked: bool = False  # a backup or expiry runs
+
+    def only(self, number: int) -> Repository:
+        """Return what one of several repositories has.
+
+        Raises:
+            TargetError: no_repository.
+        """
+        if self.status and number not in self.status:
+            known = " and ".join(map(str, sorted(self.status)))
+            raise TargetError("no_repository", f"There is no repository {number} of {self.stanza}. This host knows {known}.")
+        return replace(
+            self,
+            status={key: value for key, value in self.status.items() if key == number},
+            ciphers={key: value for key, value in self.ciphers.items() if key == number},
+            backups=tuple(backup for backup in self.backups if backup.repository == number),
+            archives=tuple(archive for archive in self.archives if archive.repository == number),
+        )
 
     def as_data(self) -> dict[str, Any]:
         usable = [backup for backup in self.backups if not backup.damaged]

@@ -22,7 +22,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_
     moment,
     sql_moment,
 )
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import PROGRAM
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import PROGRAM, sections
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import lsn, lsn_text
 
 MARKER = ".uptier-backup-verify"
@@ -33,6 +33,8 @@ RESERVE_BYTES = 512 << 20  # beside the data: WAL while it is replayed, files of
 GROWTH = 1.1  # of the data while WAL is replayed
 CLOCK_SECONDS = 60.0  # by which clocks of hosts may differ
 HEARTBEAT = "uptier.heartbeat"
+# Of production, where it has a server on the same host: what is restored must not even see them.
+HIDDEN = ("/var/lib/postgresql", "/run/postgresql")
 
 # What the server of a restored backup needs of its old settings: prepared transactions are taken over at the end of recovery.
 _CONTROL = {"max_prepared_xacts setting": "max_prepared_transactions", "max_locks_per_xact setting": "max_locks_per_transaction"}
@@ -114,14 +116,15 @@ def own_config(text: str, stanza: str, scratch: str, processes: int) -> str:
 
     A `pgN-host` of the host's own settings would have the restore go to the live server.
     """
-    kept: dict[str, list[str]] = {"global": [], stanza: []}
-    section = ""
-    for line in text.splitlines():
-        line = line.strip()
-        if line.startswith("[") and line.endswith("]"):
-            section = line[1:-1]
-        elif section in kept and re.match(r"(repo\d*-|cipher|io-timeout|protocol-timeout|cmd-ssh|sck-|tcp-)", line):
-            kept[section].append(line)
+    known = sections(text)
+    kept = {
+        section: [
+            f"{name}={value}"
+            for name, value in known.get(section, [])
+            if re.match(r"(repo\d*-|cipher|io-timeout|protocol-timeout|cmd-ssh|sck-|tcp-)", name)
+        ]
+        for section in ("global", stanza)
+    }
     own = [
         f"log-path={scratch}",
         "log-level-file=off",
@@ -219,6 +222,34 @@ def server_config(scratch: str, config: str, stanza: str, point: Point, control:
     return settings_file(settings)
 
 
+def apart(directory: str, memory_mb: int) -> dict[str, str]:
+    """Return what keeps a unit that looks at restored data from everything else: it writes in its directory alone, and yields to all others.
+
+    Args:
+        directory: the only place that may be written.
+        memory_mb: that it may use; 0 is no limit.
+    """
+    return {
+        "ProtectSystem": "strict",
+        "ReadWritePaths": directory,
+        "ProtectHome": "yes",
+        "PrivateTmp": "yes",
+        "PrivateIPC": "yes",
+        "NoNewPrivileges": "yes",
+        "UMask": "0077",
+        "MemoryMax": f"{memory_mb}M" if memory_mb else "",
+        "CPUWeight": "20",
+        "IOWeight": "20",
+        "Nice": "10",
+        "OOMScoreAdjust": "500",
+    }
+
+
+def as_properties(settings: Mapping[str, str]) -> list[str]:
+    """Return settings of a unit as systemd-run takes them; empty ones are left out."""
+    return [f"--property={name}={value.strip()}" for name, value in settings.items() if value]
+
+
 def unit_name(stanza: str, phase: str) -> str:
     """Return the name of a transient unit."""
     return f"{UNITS}{re.sub(r'[^A-Za-z0-9_.]', '_', stanza)}-{phase}.service"
@@ -251,45 +282,33 @@ def sandboxed(
     kept = {
         "User": user,
         "WorkingDirectory": "/",
-        "ProtectSystem": "strict",
-        "ReadWritePaths": scratch,
+        **apart(scratch, limits.memory_mb),
         # An empty file system each: a tablespace below may need its place there.
         "TemporaryFileSystem": " ".join(f"{path}:ro" for path in hidden),
         "BindPaths": " ".join(f"{own}:{place}" for place, own in (tablespaces or {}).items()),
-        "ProtectHome": "yes",
-        "PrivateTmp": "yes",
         "PrivateDevices": "yes",
-        "PrivateIPC": "yes",
         "PrivateNetwork": "" if limits.network else "yes",
         "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6" if limits.network else "AF_UNIX",
         "ProtectControlGroups": "yes",
         "ProtectKernelModules": "yes",
         "ProtectKernelTunables": "yes",
         "ProtectKernelLogs": "yes",
-        "NoNewPrivileges": "yes",
         "CapabilityBoundingSet": " ",
         "RestrictSUIDSGID": "yes",
         "LockPersonality": "yes",
-        "UMask": "0077",
-        "MemoryMax": f"{limits.memory_mb}M" if limits.memory_mb else "",
         "CPUQuota": f"{limits.cpu_percent}%" if limits.cpu_percent else "",
-        "CPUWeight": "20",
-        "IOWeight": "20",
-        "Nice": "10",
-        "OOMScoreAdjust": "500",
         "RuntimeMaxSec": f"{limits.seconds:.0f}",
         "StandardOutput": f"truncate:{scratch}/{phase}.log",
         "StandardError": f"truncate:{scratch}/{phase}.log",
         **({"Type": "exec", "KillSignal": "SIGQUIT", "TimeoutStopSec": "20"} if serves else {}),
     }
-    words = [f"--property={name}={value.strip()}" for name, value in kept.items() if value]
     return [
         "systemd-run",
         "--quiet",
         "--collect",
         f"--unit={unit_name(stanza, phase)}",
         *([] if serves else ["--wait"]),
-        *words,
+        *as_properties(kept),
         "--",
         *command,
     ]

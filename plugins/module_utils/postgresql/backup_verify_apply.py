@@ -33,13 +33,11 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql import 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PgBackRest
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import Repository, refuse_unusable
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, RepositoryError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import RepositoryError, local_path, read_config
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import Session, SessionError, SqlError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES, parse_history
 
 NAME = "uptier backup verification"
-# Of a host that has a live server too: the restored one must not even see them.
-HIDDEN = ("/var/lib/postgresql", "/run/postgresql")
 KEPT_REPORTS = 60
 MOST_TABLESPACES = 32
 
@@ -239,7 +237,7 @@ class Verification:
         for timeline in check.wanted_histories(wal, found.backups):
             if timeline in wal.files:
                 try:
-                    wal.histories[timeline] = parse_history(self._history(wal.archive_id, timeline))
+                    wal.histories[timeline] = parse_history(self.tool.history(wal.archive_id, timeline, self.given["repository"]))
                 except (ValueError, PostgresqlError) as error:
                     unreadable[timeline] = " ".join(str(error).split())[:200]
         self._look(lambda: check.check_files(found.backups, listings[0], listings[1]))
@@ -252,10 +250,6 @@ class Verification:
                 self._look(lambda: self._checksums(found))
         done, self.checks = self.checks, before
         return done
-
-    def _history(self, archive_id: str, timeline: int) -> str:
-        path = f"archive/{self.stanza}/{archive_id}/{timeline:08X}.history"
-        return self.tool.run("repo-get", f"--repo={self.given['repository']}", "--log-level-console=off", "--log-level-file=off", path)
 
     def _checksums(self, found: Repository) -> check.Check:
         options = ("--output=text", "--verbose", "--log-level-console=info", "--log-level-file=off", "--log-level-stderr=off")
@@ -456,7 +450,7 @@ class Verification:
         tablespaces: Mapping[str, str] | None = None,
     ) -> int:
         """Run a command in a transient unit; return its status, or whether its server could not be started."""
-        hidden = [path for path in HIDDEN if os.path.isdir(path)]
+        hidden = [path for path in sandbox.HIDDEN if os.path.isdir(path)]
         argv = sandbox.sandboxed(self.stanza, phase, command, scratch, limits, self.given["user"], serves, hidden, tablespaces)
         return _call(argv).returncode
 
@@ -500,29 +494,6 @@ def _call(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # pylint: disable=ansible-bad-function
         argv, capture_output=True, text=True, errors="replace", check=False, stdin=subprocess.DEVNULL
     )
-
-
-def read_config() -> str:
-    try:
-        return Path(CONFIG).read_text(encoding="utf-8")
-    except OSError as error:
-        raise RepositoryError("no_configuration", f"{CONFIG}: {error.strerror}. The role pgbackrest writes it.") from error
-
-
-def local_path(config: str, stanza: str, number: int) -> str:
-    """Return the directory of a repository that is on this host; empty for one that is elsewhere."""
-    settings: dict[str, str] = {}
-    section = ""
-    for line in config.splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            section = line.strip("[]")
-        elif section in ("global", stanza) and line.startswith(f"repo{number}-"):
-            name, dummy, value = line.partition("=")
-            settings[name.strip().partition("-")[2]] = value.strip()
-    if "host" in settings or settings.get("type", "posix") not in ("posix", "cifs"):
-        return ""
-    return settings.get("path", "/var/lib/pgbackrest")
 
 
 def stop_units() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
@@ -36,6 +37,51 @@ REMEDIES = {
 
 class RepositoryError(PostgresqlError):
     """The repository is in a state in which nothing is done."""
+
+
+def read_config(path: str = CONFIG) -> str:
+    """Return the text of a host's settings.
+
+    Raises:
+        RepositoryError: not_configured.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise RepositoryError("not_configured", f"{path} cannot be read: {error.strerror}. The role pgbackrest writes it.") from error
+
+
+def sections(text: str) -> dict[str, list[tuple[str, str]]]:
+    """Return names and values of pgbackrest.conf, in their order, by section; a name may come several times."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    section = ""
+    for line in text.splitlines():
+        line = line.strip()
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
+        elif "=" in line and not line.startswith("#"):
+            name, dummy, value = line.partition("=")
+            found.setdefault(section, []).append((name.strip(), value.strip()))
+    return found
+
+
+def repositories(text: str, stanza: str) -> dict[int, dict[str, str]]:
+    """Return the settings of each repository that pgbackrest.conf has for a stanza, without their prefix `repoN-`, by number."""
+    known = sections(text)
+    found: dict[int, dict[str, str]] = {}
+    for name, value in [*known.get("global", []), *known.get(stanza, [])]:
+        numbered = re.fullmatch(r"repo(\d+)-(.+)", name)
+        if numbered:
+            found.setdefault(int(numbered[1]), {})[numbered[2]] = value
+    return found
+
+
+def local_path(text: str, stanza: str, number: int) -> str:
+    """Return the directory of a repository that is on this host; empty for one that is elsewhere."""
+    settings = repositories(text, stanza).get(number, {})
+    if "host" in settings or settings.get("type", "posix") not in ("posix", "cifs"):
+        return ""
+    return settings.get("path", "/var/lib/pgbackrest")
 
 
 def parse(output: str) -> list[dict[str, Any]]:

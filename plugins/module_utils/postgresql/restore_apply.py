@@ -22,8 +22,17 @@ from typing import Any
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PgBackRest, become
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import OperationError
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, PROGRAM, explain
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import Record, Seen, digest, next_step
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, PROGRAM, read_config, sections
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import (
+    Choice,
+    Record,
+    Request,
+    Seen,
+    archive_of,
+    choose,
+    digest,
+    next_step,
+)
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_store import RestoreStore
 
 BLOCK = Path("/etc/systemd/system/patroni.service.d/restore.conf")
@@ -68,40 +77,40 @@ def own_server(stanza: str, config: str = CONFIG) -> dict[str, str]:
     """Return what pgBackRest knows of this host's server: path (of the data), port and socket-path.
 
     Raises:
-        OperationError: its configuration names no server on this host.
+        RepositoryError: its configuration cannot be read.
+        OperationError: it names no server on this host.
     """
-    try:
-        text = Path(config).read_text(encoding="utf-8")
-    except OSError as error:
-        raise OperationError("not_configured", f"{config} cannot be read: {error}. The role pgbackrest writes it.") from error
-    section = text.partition(f"\n[{stanza}]\n")[2].partition("\n[")[0]
-    found = dict(re.findall(r"^pg1-([a-z-]+) *= *(.+?) *$", section, re.MULTILINE))
+    own = sections(read_config(config)).get(stanza, [])
+    found = {name.removeprefix("pg1-"): value for name, value in own if name.startswith("pg1-")}
     if "path" not in found or "host" in found:
         raise OperationError("not_configured", f"{config} names no data directory on this host for the stanza {stanza}.")
     return {"port": "5432", "socket-path": "/run/postgresql", **found}
 
 
-def histories_of(backups: PgBackRest, archive_id: str, newest: int) -> dict[int, str]:
+def histories_of(backups: PgBackRest, archive_id: str, newest: int, number: int) -> dict[int, str]:
     """Return the history files of the repository, by timeline.
 
     Args:
         backups: whose repository.
         archive_id: directory of the cluster's WAL in it.
         newest: timeline of the newest segment; the next one may have a history already.
+        number: of the repository.
 
     Raises:
         RepositoryError: the repository does not answer.
     """
-    found = {}
-    for timeline in range(2, newest + 2):
-        path = f"archive/{backups.stanza}/{archive_id}/{timeline:08X}.history"
-        argv = [PROGRAM, f"--stanza={backups.stanza}", "--ignore-missing", "--log-level-console=error", "repo-get", path]
-        code, out, err = backups.once(argv, 60.0)
-        if code == 0 and out.strip():
-            found[timeline] = out
-        elif code not in (0, 1):  # 1: there is no such file
-            raise explain("repo-get", code, f"{out}\n{err}")
-    return found
+    texts = {timeline: backups.history(archive_id, timeline, number) for timeline in range(2, newest + 2)}
+    return {timeline: text for timeline, text in texts.items() if text.strip()}
+
+
+def choose_from(backups: PgBackRest, request: Request) -> Choice:
+    """Return from where a request is served, by what its repository holds at this moment.
+
+    Raises:
+        PostgresqlError: nothing serves it.
+    """
+    found = backups.info().only(request.repository)
+    return choose(found, request, histories_of(backups, *archive_of(found), request.repository), time.time())
 
 
 class Member:
@@ -183,8 +192,13 @@ class Member:
             found = [path.stem for path in (self.data / "pg_wal" / "archive_status").glob("*.ready")]
         return sorted((name for name in found if SEGMENT.fullmatch(name)), key=lambda name: ("." not in name, name))
 
-    def histories(self, archive_id: str, newest: int) -> dict[int, str]:
-        return histories_of(self.backups, archive_id, newest)
+    def choose(self, request: Request) -> Choice:
+        """Return from where a request is served.
+
+        Raises:
+            PostgresqlError: nothing serves it.
+        """
+        return choose_from(self.backups, request)
 
     def _unit(self, name: str) -> dict[str, str]:
         wanted = ["ActiveState", "Result", "Description"]

@@ -8,6 +8,9 @@ It is no member of anything: settings of its own, a socket that only its user re
 from __future__ import annotations
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_sandbox import (
+    HIDDEN,
+    apart,
+    as_properties,
     control_settings,
     private_server,
     settings_file,
@@ -17,8 +20,6 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore
 
 MARKER = ".uptier-copy"  # in its directory: what it is a copy of, once all files are there
 COPY, SERVER = "uptier-copy-files.service", "uptier-copy.service"
-# Of production, where there is one on the same host.
-HIDDEN = ("/var/lib/postgresql", "/run/postgresql")
 
 
 def server_settings(directory: str, control: str, memory_mb: int) -> str:
@@ -33,22 +34,8 @@ def server_settings(directory: str, control: str, memory_mb: int) -> str:
 
 
 def limits(directory: str, memory_mb: int) -> list[str]:
-    """Return the properties of its units: it writes in its directory alone, and production on the same host goes first."""
-    return [
-        "--property=ProtectSystem=strict",
-        f"--property=ReadWritePaths={directory}",
-        "--property=InaccessiblePaths=" + " ".join(f"-{path}" for path in HIDDEN),
-        "--property=ProtectHome=yes",
-        "--property=PrivateTmp=yes",
-        "--property=PrivateIPC=yes",
-        "--property=NoNewPrivileges=yes",
-        "--property=UMask=0077",
-        f"--property=MemoryMax={memory_mb}M",
-        "--property=CPUWeight=20",
-        "--property=IOWeight=20",
-        "--property=Nice=10",
-        "--property=OOMScoreAdjust=500",
-    ]
+    """Return the properties of its units; production on the same host cannot be seen."""
+    return as_properties({**apart(directory, memory_mb), "InaccessiblePaths": " ".join(f"-{path}" for path in HIDDEN)})
 
 
 def refuse_small(choice: Choice, free_bytes: int, directory: str) -> None:

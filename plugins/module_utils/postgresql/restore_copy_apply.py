@@ -13,8 +13,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_sandbox import PORT, missing_tablespace, own_config
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import OperationError, Refusal
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, PROGRAM
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_apply import LOOK, Run, acting_as, histories_of
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import PROGRAM, read_config
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_apply import LOOK, Run, acting_as, choose_from
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_copy import (
     COPY,
     MARKER,
@@ -23,7 +23,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore
     refuse_small,
     server_settings,
 )
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import Choice, Request, archive_of, choose, digest
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import Choice, Request, digest
 
 LOOK_SECONDS = 0.5
 
@@ -57,8 +57,7 @@ class Copy:
         Raises:
             PostgresqlError: nothing serves the request.
         """
-        found = self.backups.info()
-        return choose(found, request, histories_of(self.backups, *archive_of(found)), time.time())
+        return choose_from(self.backups, request)
 
     def made_of(self) -> str:
         """Return what is here already: the choice as one word; nothing where there is none, or half of one."""
@@ -106,7 +105,7 @@ class Copy:
             (self.directory / part).mkdir(mode=0o700, parents=True, exist_ok=True)
             shutil.chown(self.directory / part, self.user, self.user)
         # Never a `pgN-host`: the restore would go to production.
-        self._write(self.config, own_config(Path(CONFIG).read_text(encoding="utf-8"), self.stanza, str(self.directory), 2))
+        self._write(self.config, own_config(read_config(), self.stanza, str(self.directory), 2))
         (self.directory / MARKER).unlink(missing_ok=True)
         command = [
             PROGRAM,

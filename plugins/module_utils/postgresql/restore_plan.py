@@ -43,12 +43,14 @@ class Request:
     kind: str = "latest"
     value: str = ""
     timeline: int | None = None
+    repository: int = 1
 
     def words(self) -> str:
         """Return it for people."""
         what = {"latest": "the end of the archive", "label": f"the end of the backup {self.value}", "lsn": f"the position {self.value}"}
         along = f" on timeline {self.timeline}" if self.timeline else ""
-        return what.get(self.kind, utc(moment(self.value)) if self.kind == "time" else self.kind) + along
+        source = f" in repository {self.repository}" if self.repository != 1 else ""
+        return what.get(self.kind, utc(moment(self.value)) if self.kind == "time" else self.kind) + along + source
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def path_to(timeline: int, histories: Mapping[int, str]) -> list[tuple[int, int 
     """Return the timelines that lead to one, oldest first, each with its end; the last one has none.
 
     Raises:
-        Refusal: its history file is not in the repository.
+        Refusal: its history file is not in the repository (no_history), or cannot be read (history_damaged).
     """
     if timeline == 1:
         return [(1, None)]
@@ -109,7 +111,14 @@ def path_to(timeline: int, histories: Mapping[int, str]) -> list[tuple[int, int 
             f"The repository has no history of timeline {timeline} ({timeline:08X}.history), so nothing says which backup leads to it. "
             f"Timelines with a history: {', '.join(map(str, sorted(histories))) or 'none'}. Restore a backup by its label instead.",
         )
-    return [*parse_history(histories[timeline]), (timeline, None)]
+    try:
+        return [*parse_history(histories[timeline]), (timeline, None)]
+    except ValueError as error:
+        raise Refusal(
+            "history_damaged",
+            f"The history of timeline {timeline} in the repository ({timeline:08X}.history) cannot be read: {error}. A member may have it in its "
+            "pg_wal: push that one with `pgbackrest archive-push`. Or restore a backup by its label, which follows no history.",
+        ) from None
 
 
 def leads_there(backup: Backup, path: Sequence[tuple[int, int | None]]) -> bool:
@@ -148,7 +157,7 @@ def choose(found: Repository, request: Request, histories: Mapping[int, str], no
     """Return from where a request is served.
 
     Args:
-        found: the repository, as `backup_info.read` returns it.
+        found: the wanted repository, as `backup_info.read` and its `only` return it.
         request: what is wanted.
         histories: text of each history file in the repository, by timeline.
         now: seconds since the epoch.

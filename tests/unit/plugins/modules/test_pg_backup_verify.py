@@ -76,8 +76,7 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     found = Repository(tmp_path)
-    (tmp_path / "pgbackrest.conf").write_text(f"[global]\nrepo1-path={tmp_path}\n", encoding="utf-8")
-    monkeypatch.setattr(apply, "CONFIG", str(tmp_path / "pgbackrest.conf"))
+    monkeypatch.setattr(apply, "read_config", lambda: f"[global]\nrepo1-path={tmp_path}\n")
     monkeypatch.setattr(PgBackRest, "once", lambda self, argv, seconds=0.0: found.once(argv, seconds))
     monkeypatch.setattr(apply, "stop_units", lambda: None)
     monkeypatch.setattr(apply.os, "geteuid", lambda: 0)

@@ -7,7 +7,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import RepositoryError, explain, parse, plan, stanza_of
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
+    RepositoryError,
+    explain,
+    local_path,
+    parse,
+    plan,
+    repositories,
+    sections,
+    stanza_of,
+)
 
 
 def entry(code: int, message: str = "", repo: str = "") -> list[dict[str, Any]]:
@@ -59,3 +68,29 @@ def test_messages_with_line_breaks_and_stray_bytes_are_read() -> None:
     assert parse('[{"name": "main", "message": "a\nb"}]') == [{"name": "main", "message": "a\nb"}]
     assert parse('["a\udcffb"]') == ["a?b"]
     assert parse("") == []
+
+
+CONFIG = """# comment = no
+[global]
+repo1-path = /srv/one
+tls-server-auth=a=main
+tls-server-auth=b=main
+repo2-type=s3
+repo2-path=/two
+repo3-host=other
+[global:archive-push]
+repo1-path=/never
+[main]
+repo4-type=cifs
+"""
+
+
+def test_settings_are_read_once_and_alike() -> None:
+    assert sections(CONFIG)["global"][:3] == [("repo1-path", "/srv/one"), ("tls-server-auth", "a=main"), ("tls-server-auth", "b=main")]
+    assert repositories(CONFIG, "main") == {
+        1: {"path": "/srv/one"},
+        2: {"type": "s3", "path": "/two"},
+        3: {"host": "other"},
+        4: {"type": "cifs"},
+    }
+    assert [local_path(CONFIG, "main", number) for number in (1, 2, 3, 4)] == ["/srv/one", "", "", "/var/lib/pgbackrest"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import OperationError, Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError, Refusal
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_apply import BLOCK_TEXT, MAKING, SEGMENT, own_server
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_copy import limits, refuse_small, server_settings
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import Choice, needed_bytes
@@ -35,7 +35,7 @@ def test_a_host_without_a_database(tmp_path: Path, text: str | None, message: st
     config = tmp_path / "pgbackrest.conf"
     if text is not None:
         config.write_text(text, encoding="utf-8")
-    with pytest.raises(OperationError, match=message):
+    with pytest.raises(PostgresqlError, match=message):
         own_server("main", str(config))
 
 

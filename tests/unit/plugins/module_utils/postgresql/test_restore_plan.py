@@ -202,6 +202,24 @@ def test_a_history_without_segments_yet_is_the_newest_too() -> None:
     assert pick(Request(), histories={**HISTORIES, 5: HISTORIES[4] + "4\t0/B000000\tx\n"}).timeline == 5
 
 
+def test_a_damaged_history_is_named() -> None:
+    with pytest.raises(Refusal) as caught:
+        pick(Request(), histories={**HISTORIES, 4: "\0\0\0 nothing"})
+    assert caught.value.reason == "history_damaged"
+    assert str(caught.value).startswith("The history of timeline 4 in the repository (00000004.history) cannot be read: ")
+
+
+def test_one_of_two_repositories() -> None:
+    both = repository()
+    second = replace(both.backups[-1], repository=2, label="F9")
+    both = replace(both, backups=(*both.backups, second), status={1: (99, "[HostConnectError] no"), 2: (0, "ok")})
+    with pytest.raises(TargetError, match="does not answer"):
+        archive_of(both.only(1))
+    assert [backup.label for backup in both.only(2).backups] == ["F9"]
+    with pytest.raises(TargetError, match="There is no repository 3 of main. This host knows 1 and 2"):
+        both.only(3)
+
+
 def test_the_first_timeline_has_no_history() -> None:
     assert path_to(1, {}) == [(1, None)]
     assert segment_end("0000000100000002000000FF") == 3 << 32
