@@ -29,6 +29,8 @@ EXACTLY_ONE: Steps = [(None, RED), (1, GREEN), (2, RED)]
 ERRORS: Steps = [(None, GREEN), (0.01, YELLOW), (0.05, RED)]
 LATENCY: Steps = [(None, GREEN), (0.5, YELLOW), (1, RED)]
 AGE_OF_BACKUP: Steps = [(None, GREEN), (26 * 3600, YELLOW), (30 * 3600, RED)]
+AGE_OF_PROOF: Steps = [(None, GREEN), (8 * 86400, YELLOW), (15 * 86400, RED)]
+OF_PROMISE: Steps = [(None, GREEN), (0.8, YELLOW), (1, RED)]
 DAYS_LEFT: Steps = [(None, RED), (3, YELLOW), (14, GREEN)]
 NEUTRAL: Steps = ((None, BLUE),)
 UP = [{"type": "value", "options": {"0": {"text": "down", "color": RED}, "1": {"text": "up", "color": GREEN}}}]
@@ -719,6 +721,36 @@ def backup() -> dict[str, Any]:
             text="Whether the last restore test succeeded (playbooks/verify_backups.yml).",
         ),
         stat("Backups kept", "short", "sum(pgbackrest_backups)"),
+        stat(
+            "Age of the last proof",
+            "s",
+            "time() - max(backup_verify_timestamp_seconds)",
+            [(None, GREEN), (7 * 86400, YELLOW), (8 * 86400, RED)],
+        ),
+        stat("Newest moment proved, age", "s", "time() - max(backup_verify_unproven_since_timestamp_seconds)", AGE_OF_PROOF),
+        stat(
+            "Time to restore, of what is promised",
+            "percentunit",
+            "max(backup_verify_rto_seconds / backup_verify_rto_target_seconds)",
+            OF_PROMISE,
+            text="By the last proof; red where a restore takes longer than pgbackrest_rto_seconds.",
+        ),
+        stat(
+            "What would be lost, of what is promised",
+            "percentunit",
+            "max(backup_verify_rpo_seconds / backup_verify_rpo_target_seconds)",
+            OF_PROMISE,
+            text="By the last proof; red where more would be lost than pgbackrest_rpo_seconds.",
+        ),
+        stat("Timers that are stopped", "short", "count(pgbackrest_timer_active == 0) or vector(0)", ANY_IS_BAD),
+        stat(
+            "Days until the repository is full",
+            "short",
+            "min(backup:repository_full:days < 10000) or vector(10000)",
+            DAYS_LEFT,
+            decimals=0,
+            text="At the rate of the last week; 10000 where it does not grow.",
+        ),
         graph("How long a backup took", "s", ("pgbackrest_backup_last_duration_seconds", "{{stanza}} {{type}}")),
         graph(
             "Size",
@@ -726,6 +758,23 @@ def backup() -> dict[str, Any]:
             ("pgbackrest_backup_last_size_bytes", "{{stanza}} {{type}} database"),
             ("pgbackrest_backup_last_stored_bytes", "{{stanza}} {{type}} stored"),
         ),
+        graph(
+            "Room of the repository",
+            "bytes",
+            ("pgbackrest_repo_free_bytes", "repository {{repo}} {{instance}} free"),
+            ("pgbackrest_repo_stored_bytes", "repository {{repo}} {{stanza}} backups"),
+        ),
+        graph(
+            "WAL that one repository lacks and another has",
+            "short",
+            (
+                "max by (stanza) (pgbackrest_repo_archive_segment) - on (stanza) group_right () pgbackrest_repo_archive_segment",
+                "repository {{repo}} {{stanza}}",
+            ),
+            levels=[(None, GREEN), (10, RED)],
+        ),
+        state("Timers", ("pgbackrest_timer_active", "{{timer}}"), width=12, height=8),
+        state("Checks of the last proof", ("backup_verify_check_success", "{{check}}"), width=12, height=8),
         graph("WAL that waits for the archive", "short", ("pg_archive_waiting", "{{instance}}"), levels=[(None, GREEN), (10, RED)]),
         graph(
             "Proved: time to restore and what would be lost",

@@ -47,10 +47,15 @@ EVENTS = {
     # a second monitoring host
     "alertmanager_cluster_members",
     # a verified backup
+    "backup_verify_check_success",
+    "backup_verify_rpo_seconds",
+    "backup_verify_rpo_target_seconds",
     "backup_verify_rto_median_seconds",
     "backup_verify_rto_seconds",
+    "backup_verify_rto_target_seconds",
     "backup_verify_success",
     "backup_verify_timestamp_seconds",
+    "backup_verify_unproven_since_timestamp_seconds",
     # what an application says of its own business; the sample application has none of these
     "app_logins_total",
     "app_transactions_total",

@@ -51,6 +51,18 @@ options:
     description: How old the last heartbeat may be in data that was recovered to the newest point.
     type: float
     default: 300
+  rto_target_seconds:
+    description: Until a restored server has to serve, as it is promised; V(0) where nothing is. It goes into report and figures.
+    type: float
+    default: 0
+  rpo_target_seconds:
+    description: How much may be lost in a disaster, as it is promised; V(0) where nothing is. It goes into report and figures.
+    type: float
+    default: 0
+  targets_required:
+    description: A target that is missed is a check that is not good.
+    type: bool
+    default: false
   backup:
     description: V(newest), V(oldest), V(random) or a label. A time or a position chooses by itself, unless this is a label.
     type: str
@@ -221,6 +233,11 @@ rpo_seconds:
   returned: always
   type: float
   sample: 42.1
+targets:
+  description: What was promised of both, as C(rto) and C(rpo) in seconds; what is not promised is not there.
+  returned: always
+  type: dict
+  sample: {rto: 3600, rpo: 300}
 restored_bytes:
   description: Size of the restored database.
   returned: always
@@ -284,6 +301,9 @@ def main() -> None:
             "min_size_bytes": {"type": "int", "default": 0},
             "max_archive_age_seconds": {"type": "float", "default": 300},
             "max_rpo_seconds": {"type": "float", "default": 300},
+            "rto_target_seconds": {"type": "float", "default": 0},
+            "rpo_target_seconds": {"type": "float", "default": 0},
+            "targets_required": {"type": "bool", "default": False},
             "backup": {"type": "str", "default": "newest"},
             "target": {"type": "str", "choices": ["latest", "immediate", "label", "time", "lsn", "random"], "default": "latest"},
             "target_value": {"type": "str", "default": ""},

@@ -39,6 +39,7 @@ def result(
         "point": proof.get("point"),
         "rto_seconds": proof.get("rto_seconds"),
         "rpo_seconds": proof.get("rpo_seconds"),
+        "targets": proof.get("targets", {}),
         "restored_bytes": proof.get("restored_bytes"),
         "unproven_since": proof.get("unproven_since"),
         "phases": proof.get("phases", {}),
@@ -76,7 +77,9 @@ def as_html(found: Mapping[str, Any]) -> str:
         "Ended": sql_moment(found["ended"]),
         "Backup": found["point"] or found["backup"],
         "Seconds until it served (RTO)": found["rto_seconds"],
+        "Target of that": found["targets"].get("rto"),
         "Seconds that would have been lost (RPO)": found["rpo_seconds"],
+        "Target of that too": found["targets"].get("rpo"),
         "Restored bytes": found["restored_bytes"],
         "Not proven since": sql_moment(found["unproven_since"]) if found["unproven_since"] else None,
     }
@@ -134,6 +137,8 @@ def as_metrics(found: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) ->
             statistics.median(earlier) if earlier else None,
         ),
         ("backup_verify_rpo_seconds", "Age of the last heartbeat in the restored data.", last.get("rpo_seconds")),
+        ("backup_verify_rto_target_seconds", "Until it should serve, at most.", found["targets"].get("rto")),
+        ("backup_verify_rpo_target_seconds", "What may be lost, at most.", found["targets"].get("rpo")),
         ("backup_verify_restored_bytes", "Size of the restored database.", last.get("restored_bytes")),
         ("backup_verify_unproven_since_timestamp_seconds", "Oldest moment that no proof has reached.", max(unproven) if unproven else None),
     ]

@@ -370,6 +370,34 @@ def check_heartbeat(point: Point, beat: float | None, now: float, limit_seconds:
     return good("rpo", f"{seen}; at most {span(limit_seconds)} are wanted.")
 
 
+def check_targets(proof: Mapping[str, Any], rto_seconds: float, rpo_seconds: float) -> list[Check]:
+    """Hold what a restore took, and what a disaster would have cost, against what is promised.
+
+    Args:
+        proof: with rto_seconds, and rpo_seconds where the restored data says it.
+        rto_seconds: until the restored server serves; 0 is no target.
+        rpo_seconds: of what was written last; 0 is no target.
+    """
+    found = []
+    if rto_seconds:
+        took = proof["rto_seconds"]
+        seen = f"The restored server served after {span(took)}; the target is {span(rto_seconds)}"
+        advice = "Take full or differential backups more often, or give the backup host a faster disk and more processors."
+        found.append(good("rto_target", f"{seen}.") if took <= rto_seconds else bad("rto_target", "rto_missed", f"{seen}. {advice}"))
+    if rpo_seconds:
+        lost = proof.get("rpo_seconds")
+        if lost is None:
+            seen = (
+                f"The restored data has no row in {HEARTBEAT}, so nothing says how much would be lost; the target is {span(rpo_seconds)}."
+            )
+            found.append(bad("rpo_target", "rpo_unknown", seen))
+        else:
+            seen = f"{span(lost)} would have been lost; the target is {span(rpo_seconds)}"
+            advice = "See pg_stat_archiver on the leader: a segment has to arrive each minute."
+            found.append(good("rpo_target", f"{seen}.") if lost <= rpo_seconds else bad("rpo_target", "rpo_missed", f"{seen}. {advice}"))
+    return found
+
+
 def check_amcheck(code: int, output: str) -> Check:
     """Judge what pg_amcheck printed."""
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]

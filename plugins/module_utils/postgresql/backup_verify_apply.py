@@ -49,6 +49,9 @@ DEFAULTS: dict[str, Any] = {
     "min_size_bytes": 0,
     "max_archive_age_seconds": 300.0,
     "max_rpo_seconds": 300.0,
+    "rto_target_seconds": 0.0,
+    "rpo_target_seconds": 0.0,
+    "targets_required": False,
     "checksums": None,
     "backup": "newest",
     "target": "latest",
@@ -132,6 +135,9 @@ class Verification:
             found, wal = self._repository()
             if found is not None and wal is not None and self.restores:
                 self._restore(base, found, wal)
+        self.proof["targets"] = {
+            name: self.given[f"{name}_target_seconds"] for name in ("rto", "rpo") if self.given[f"{name}_target_seconds"]
+        }
         result = report.result(self.stanza, self.given["level"], socket.gethostname(), self.begun, time.time(), self.checks, self.proof)
         return result if self.plan_only else self._publish(result)
 
@@ -411,6 +417,10 @@ class Verification:
         if beat is not None and point.kind == "latest":
             self.proof["rpo_seconds"] = round(max(self.served - beat, 0.0), 3)
         self.proof["unproven_since"] = point.moment if point.kind == "time" else beat if beat is not None else float(point.backup.stopped)
+        if self.given["targets_required"]:
+            self.checks += sandbox.check_targets(
+                self.proof, self.given["rto_target_seconds"], self.given["rpo_target_seconds"] if point.kind == "latest" else 0.0
+            )
         if self.given["amcheck"]:
             self._look(lambda: self._amcheck(scratch, programs, limits))
         for number, probe in enumerate(self.given["probes"], 1):

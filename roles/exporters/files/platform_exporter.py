@@ -30,8 +30,11 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.console import Console
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, local_path, repositories
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES
 
 SECONDS = 5.0
+SEGMENTS = (1 << 32) // SEGMENT_BYTES  # of WAL, with the same first half of their name's number
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -356,12 +359,18 @@ class Firewall:
 
 
 class PgBackRest:
-    """Backups and repositories as `pgbackrest info` knows them."""
+    """Backups and repositories as `pgbackrest info` knows them, the room that a repository on this host has, and the timers of it all."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._user = options["user"]
+        self._config = options.get("config", CONFIG)
+        self._timers = Path(options.get("timers", "/etc/systemd/system"))
+        self._stamps = Path(options.get("stamps", "/var/lib/systemd/timers"))
 
     def collect(self, metrics: Metrics) -> None:
+        # First: they are what is left to be seen where pgBackRest does not answer.
+        self._schedule(metrics)
+        self._room(metrics)
         text = "Whether `pgbackrest info` answered."
         try:
             stanzas = json.loads(run(["pgbackrest", "info", "--output=json", "--log-level-console=off"], self._user))
@@ -372,6 +381,37 @@ class PgBackRest:
         metrics.add("pgbackrest_up", "gauge", text, 1)
         self.render(metrics, stanzas)
 
+    def _schedule(self, metrics: Metrics) -> None:
+        """Tell which timers of backups and proofs run. One without a calendar was switched off by its role."""
+        names = sorted(path.name for path in self._timers.glob("pgbackrest-*.timer") if "\nOnCalendar=" in path.read_text(encoding="utf-8"))
+        if not names:
+            return
+        blocks = run(["systemctl", "show", "--property=Id,ActiveState", *names]).strip().split("\n\n")
+        for seen in (dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks):
+            labels, active = {"timer": seen["Id"]}, seen["ActiveState"] == "active"
+            metrics.add("pgbackrest_timer_active", "gauge", "Whether a timer of backups or proofs waits for its time.", active, labels)
+        for name in names:
+            stamp = self._stamps / f"stamp-{name}"
+            if stamp.exists():
+                text = "When a timer went off last, or was started first."
+                metrics.add("pgbackrest_timer_last_trigger_timestamp_seconds", "gauge", text, stamp.stat().st_mtime, {"timer": name})
+
+    def _room(self, metrics: Metrics) -> None:
+        """Tell how much room there is where repositories of this host lie."""
+        try:
+            text = Path(self._config).read_text(encoding="utf-8")
+        except OSError as error:
+            print(f"pgbackrest: {error}", file=sys.stderr)
+            return
+        for number in repositories(text, ""):
+            path = local_path(text, "", number)
+            if not path or not Path(path).is_dir():
+                continue
+            seen, labels = os.statvfs(path), {"repo": str(number)}
+            size, free = seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize
+            metrics.add("pgbackrest_repo_size_bytes", "gauge", "Size of the file system of a repository.", size, labels)
+            metrics.add("pgbackrest_repo_free_bytes", "gauge", "What is free in it.", free, labels)
+
     @staticmethod
     def render(metrics: Metrics, stanzas: Iterable[dict[str, Any]]) -> None:
         for stanza in stanzas:
@@ -381,7 +421,10 @@ class PgBackRest:
             for repo in stanza.get("repo", []):
                 number = {**labels, "repo": str(repo["key"])}
                 metrics.add("pgbackrest_repo_status", "gauge", "Status code of a repository; 0 is good.", repo["status"]["code"], number)
+            held = bool(((stanza["status"].get("lock") or {}).get("backup") or {}).get("held"))
+            metrics.add("pgbackrest_backup_running", "gauge", "Whether a backup or an expiry is at work.", held, labels)
             backups = sorted(stanza.get("backup", []), key=lambda item: item["timestamp"]["stop"])
+            PgBackRest._repositories(metrics, labels, backups, stanza.get("archive", []))
             metrics.add("pgbackrest_backups", "gauge", "Backups in the repositories.", len(backups), labels)
             # A full backup serves wherever a smaller kind would, so "any" is the newest of all kinds.
             newest = {"any": backups[-1]} if backups else {}
@@ -396,6 +439,37 @@ class PgBackRest:
                 metrics.add("pgbackrest_backup_last_stored_bytes", "gauge", "Bytes that it added to the repository.", stored, kinds)
                 broken = bool(item.get("error"))
                 metrics.add("pgbackrest_backup_last_error", "gauge", "Whether it holds pages with a wrong checksum.", broken, kinds)
+
+    @staticmethod
+    def _repositories(metrics: Metrics, labels: dict[str, str], backups: list[dict[str, Any]], archives: list[dict[str, Any]]) -> None:
+        """Tell what each repository has.
+
+        Args:
+            metrics: where it goes.
+            labels: of the stanza.
+            backups: oldest first.
+            archives: of WAL, one for each version of the cluster.
+        """
+        kept: dict[str, list[dict[str, Any]]] = {}
+        for item in backups:
+            kept.setdefault(str(item["database"].get("repo-key", 1)), []).append(item)
+        for number, items in sorted(kept.items()):
+            own = {**labels, "repo": number}
+            stored = sum(item["info"]["repository"].get("delta", 0) for item in items)
+            newest = items[-1]["timestamp"]["stop"]
+            metrics.add("pgbackrest_repo_backups", "gauge", "Backups in a repository.", len(items), own)
+            metrics.add("pgbackrest_repo_stored_bytes", "gauge", "Bytes of all its backups, without WAL.", stored, own)
+            metrics.add("pgbackrest_repo_last_backup_timestamp_seconds", "gauge", "When its newest backup ended.", newest, own)
+        segments: dict[str, int] = {}
+        for item in archives:
+            name = item.get("max") or ""
+            if len(name) == 24:
+                # Positions go on where timelines change; segments are taken to have PostgreSQL's own size.
+                number, place = str(item["database"].get("repo-key", 1)), int(name[8:16], 16) * SEGMENTS + int(name[16:], 16)
+                segments[number] = max(place, segments.get(number, 0))
+        for number, place in sorted(segments.items()):
+            text = "Number of the newest segment of WAL, counted from the cluster's beginning."
+            metrics.add("pgbackrest_repo_archive_segment", "gauge", text, place, {**labels, "repo": number})
 
 
 class RestoredWal:

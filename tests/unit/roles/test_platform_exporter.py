@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -109,9 +110,10 @@ def test_a_console_that_is_not_there_is_down(exporter, capsys):
 
 
 def test_pgbackrest_any_is_the_newest_of_all_kinds(exporter):
-    def backup(kind, stop, error=False):
+    def backup(kind, stop, error=False, repo=1):
         return {
             "type": kind,
+            "database": {"id": 1, "repo-key": repo},
             "timestamp": {"start": stop - 10, "stop": stop},
             "info": {"size": 5, "repository": {"delta": 3}},
             "error": error,
@@ -120,15 +122,60 @@ def test_pgbackrest_any_is_the_newest_of_all_kinds(exporter):
     metrics = exporter.Metrics()
     stanza = {
         "name": "main",
-        "status": {"code": 0},
+        "status": {"code": 0, "lock": {"backup": {"held": True}}},
         "repo": [{"key": 1, "status": {"code": 0}}],
-        "backup": [backup("incr", 300), backup("full", 100)],
+        "backup": [backup("incr", 300), backup("full", 100), backup("full", 50, repo=2)],
+        "archive": [
+            {"id": "15-1", "database": {"id": 1, "repo-key": 1}, "max": "000000030000000200000004"},
+            {"id": "15-1", "database": {"id": 1, "repo-key": 2}, "max": "0000000200000001000000FF"},
+            {"id": "13-1", "database": {"id": 2, "repo-key": 2}, "max": None},
+        ],
     }
     exporter.PgBackRest.render(metrics, [stanza])
     text = metrics.text()
     assert 'pgbackrest_backup_last_timestamp_seconds{stanza="main",type="any"} 300' in text
     assert 'pgbackrest_backup_last_timestamp_seconds{stanza="main",type="full"} 100' in text
     assert 'pgbackrest_repo_status{stanza="main",repo="1"} 0' in text
+    assert 'pgbackrest_backup_running{stanza="main"} 1' in text
+    assert 'pgbackrest_repo_backups{stanza="main",repo="1"} 2' in text
+    assert 'pgbackrest_repo_stored_bytes{stanza="main",repo="1"} 6' in text
+    assert 'pgbackrest_repo_last_backup_timestamp_seconds{stanza="main",repo="2"} 50' in text
+    assert 'pgbackrest_repo_archive_segment{stanza="main",repo="1"} 516' in text
+    assert 'pgbackrest_repo_archive_segment{stanza="main",repo="2"} 511' in text
+
+
+def test_timers_and_room_of_backups_are_told_without_pgbackrest(exporter, tmp_path, monkeypatch):
+    (tmp_path / "conf").write_text(
+        f"[global]\nrepo1-path={tmp_path}\nrepo2-type=s3\nrepo2-path=/x\nrepo3-path=/nowhere\n", encoding="utf-8"
+    )
+    (tmp_path / "pgbackrest-backup@full.timer").write_text("[Timer]\nOnCalendar=Sun *-*-* 01:00:00 UTC\n", encoding="utf-8")
+    (tmp_path / "pgbackrest-backup@incr.timer").write_text("[Timer]\nOnActiveSec=infinity\n", encoding="utf-8")
+    (tmp_path / "pgbackrest-verify.timer").write_text("[Timer]\nOnActiveSec=1h\nOnCalendar=Wed\n", encoding="utf-8")
+    stamp = tmp_path / "stamp-pgbackrest-backup@full.timer"
+    stamp.touch()
+    os.utime(stamp, (1700000000, 1700000000))
+    asked = []
+
+    def run(argv, user=None):
+        if argv[0] != "systemctl":
+            raise OSError("no pgbackrest here")
+        asked.extend(word for word in argv if word.endswith(".timer"))
+        return "Id=pgbackrest-backup@full.timer\nActiveState=active\n\nId=pgbackrest-verify.timer\nActiveState=inactive\n"
+
+    monkeypatch.setattr(exporter, "run", run)
+    metrics = exporter.Metrics()
+    exporter.PgBackRest({"user": "postgres", "config": str(tmp_path / "conf"), "timers": str(tmp_path), "stamps": str(tmp_path)}).collect(
+        metrics
+    )
+    text = metrics.text()
+    assert asked == ["pgbackrest-backup@full.timer", "pgbackrest-verify.timer"]
+    assert 'pgbackrest_timer_active{timer="pgbackrest-backup@full.timer"} 1' in text
+    assert 'pgbackrest_timer_active{timer="pgbackrest-verify.timer"} 0' in text
+    assert text.count("pgbackrest_timer_last_trigger_timestamp_seconds{") == 1
+    assert 'pgbackrest_timer_last_trigger_timestamp_seconds{timer="pgbackrest-backup@full.timer"} 1700000000' in text
+    assert 'pgbackrest_repo_free_bytes{repo="1"}' in text
+    assert text.count("pgbackrest_repo_size_bytes{") == 1
+    assert "pgbackrest_up 0" in text
 
 
 def test_pgbackrest_without_a_backup_says_so(exporter):

@@ -49,6 +49,10 @@ def test_figures_have_the_names_that_alerts_ask_for() -> None:
     assert seen['backup_verify_unproven_since_timestamp_seconds{stanza="main"}'] == 960
     assert seen['backup_verify_check_success{stanza="main",check="wal"}'] == 1
     assert 'backup_verify_rto_median_seconds{stanza="main"}' not in seen
+    assert 'backup_verify_rto_target_seconds{stanza="main"}' not in seen
+    seen = metrics(report.as_metrics(result(targets={"rto": 3600, "rpo": 300}), []))
+    assert seen['backup_verify_rto_target_seconds{stanza="main"}'] == 3600
+    assert seen['backup_verify_rpo_target_seconds{stanza="main"}'] == 300
 
 
 def test_a_failure_keeps_the_figures_of_the_last_proof() -> None:

@@ -249,3 +249,19 @@ def test_why_a_server_did_not_start_is_in_its_last_lines_without_our_own_questio
     log = "LOG: x\nFATAL:  recovery ended\nFATAL:  the database system is not accepting connections\nFATAL:  the database system is starting up\n"
     assert sandbox.explain_server(log) == "FATAL: recovery ended"
     assert sandbox.explain_server("") == "it said nothing"
+
+
+@pytest.mark.parametrize(
+    ("proof", "targets", "reasons"),
+    [
+        ({"rto_seconds": 60.0, "rpo_seconds": 30.0}, (60.0, 30.0), ["", ""]),
+        ({"rto_seconds": 60.1, "rpo_seconds": 30.1}, (60.0, 30.0), ["rto_missed", "rpo_missed"]),
+        ({"rto_seconds": 1.0}, (60.0, 30.0), ["", "rpo_unknown"]),
+        ({"rto_seconds": 1e6, "rpo_seconds": 1e6}, (0.0, 0.0), []),
+    ],
+)
+def test_targets_are_held(proof: dict[str, float], targets: tuple[float, float], reasons: list[str]) -> None:
+    found = sandbox.check_targets(proof, *targets)
+    assert [item.reason for item in found] == reasons
+    if "rto_missed" in reasons:
+        assert found[0].seen.startswith("The restored server served after 60 s; the target is 60 s")
