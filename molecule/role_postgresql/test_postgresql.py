@@ -207,6 +207,8 @@ def test_a_backup_is_proven_and_its_report_cannot_be_changed_unseen(lab, name):
     print(f"measured: {name} was restored and served after {rto:.1f} s, {rpo:.0f} s would have been lost")
     # A segment comes every minute, and with it the heartbeats in it.
     assert 0 < rpo < 120
+    targets = [figures[f'backup_verify_{what}_target_seconds{{stanza="main"}}'] for what in ("rto", "rpo")]
+    assert targets == ["3600", "300"], "what the tiers startup and growth promise"
     report = host.run("ls /var/lib/uptier/backup-reports/*.json | tail -1").stdout.strip()
     signed = f"-CAfile {PKI}/ca.crt -purpose any -no_check_time -out /dev/null"
     check = f"openssl cms -verify -binary -inform PEM -in {report}.p7s -content {report} {signed}"
@@ -289,8 +291,11 @@ def test_damage_of_the_live_database_and_a_wrong_answer_are_found_and_a_kill_lea
     segment = local(lab, where, "select pg_walfile_name(pg_switch_wal())")
     until(60, "the segment's arrival", lambda: host.run(f"find /var/lib/pgbackrest/archive -name '{segment}-*.zst'").stdout)
     probes = json.dumps([{"name": "rows", "database": "postgres", "sql": "select count(*) from damaged", "expected": "99"}])
-    done = host.run(f"{PROVE} checksums=false reports= metrics= %s", f"probes={probes}")
+    missed = "targets_required=true rto_target_seconds=0.1"
+    done = host.run(f"{PROVE} checksums=false reports= metrics= {missed} %s", f"probes={probes}")
     assert done.rc == 1
+    assert "rto_missed           rto_target" in done.stdout
+    assert "good                 rpo_target" in done.stdout
     assert "index_damaged" in done.stdout
     assert "damaged_shifted" in done.stdout
     assert "probe_differs        probe rows" in done.stdout
