@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import time
-
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pool_users import client_name
 
 testinfra_hosts = ["provider"]  # where the pooler leads to no provider
 # The one that it was changed to while clients went on, and the one that it was before.
@@ -33,6 +32,10 @@ def test_the_read_only_pool_cannot_write(host) -> None:
 def test_a_wrong_password_and_an_unknown_user_are_refused(host) -> None:
     assert sql(host, "SELECT 1", password="wrong").rc != 0
     assert sql(host, "SELECT 1", user="postgres").rc != 0
+
+
+def client_name(user: str, password: str) -> str:
+    return f"{user}.{hashlib.sha256(f'{user} {password}'.encode()).hexdigest()[:4]}"
 
 
 def test_a_former_password_is_accepted_no_longer(host) -> None:

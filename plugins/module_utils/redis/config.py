@@ -71,7 +71,9 @@ def acl_commands(wanted: Mapping[str, list[str]], running: Iterable[str]) -> lis
 
 def with_former(wanted: Mapping[str, list[str]], running: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Return the wanted users with the passwords that a process accepts of them now besides: Redis takes any number."""
-    return {user: rules + [word for word in running.get(user, []) if word[:1] == "#" and word not in rules] for user, rules in wanted.items()}
+    return {
+        user: rules + [word for word in running.get(user, []) if word[:1] == "#" and word not in rules] for user, rules in wanted.items()
+    }
 
 
 def former(wanted: Mapping[str, list[str]], running: Mapping[str, list[str]]) -> list[str]:

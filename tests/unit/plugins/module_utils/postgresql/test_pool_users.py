@@ -28,7 +28,8 @@ def test_what_is_written_is_read_back(given_entries: dict[str, str]) -> None:
 def test_a_client_name_goes_with_its_password_and_says_little_of_it() -> None:
     assert client_name("shop", OLD) != client_name("shop", NEW)
     assert client_name("shop", OLD) == client_name("shop", OLD)
-    assert client_name("shop", OLD).startswith("shop.") and len(client_name("shop", OLD)) == len("shop.") + 4
+    assert client_name("shop", OLD).startswith("shop.")
+    assert len(client_name("shop", OLD)) == len("shop.") + 4
 
 
 def test_former_passwords_are_kept_until_they_are_retired() -> None:
@@ -110,12 +111,15 @@ def test_the_server_is_told_before_it_is_shown_the_new_password(pools: Any) -> N
     assert host.present(True) == (True, ["shop"])
     assert host.seen()["shop"] == OLD, "the server does not take the new one yet"
     assert host.seen()[client_name("shop", NEW)] == NEW, "instances that have it get in"
-    assert host.follow(0) == [] and host.seen()["shop"] == OLD, "nobody has changed it: a run that was killed leaves things as they are"
+    assert host.follow(0) == []
+    assert host.seen()["shop"] == OLD, "nobody has changed it: a run that was killed leaves things as they are"
     assert host.alter() == ["shop"]
     assert server.said[0] == "SET default_transaction_read_only = off"
-    assert server.said[1].startswith("ALTER ROLE \"shop\" PASSWORD 'SCRAM-SHA-256$") and NEW not in server.said[1]
+    assert server.said[1].startswith('ALTER ROLE "shop" PASSWORD \'SCRAM-SHA-256$')
+    assert NEW not in server.said[1]
     assert host.follow(60) == ["shop"]
-    assert host.seen()["shop"] == NEW and host.seen()[client_name("shop", OLD)] == OLD
+    assert host.seen()["shop"] == NEW
+    assert host.seen()[client_name("shop", OLD)] == OLD
     assert host.alter() == [], "the next host finds it done"
     assert host.retire() is True
     assert client_name("shop", OLD) not in host.seen()
@@ -133,9 +137,11 @@ def test_what_the_server_takes_already_is_shown_at_once(pools: Any) -> None:
 def test_where_the_server_takes_neither_the_state_layer_goes_first(pools: Any, server: Server) -> None:
     """So it is after a restore to a moment before the change."""
     host = pools(server, {"shop": NEW})
-    assert host.present(False)[1] == [] and host.seen()["shop"] == OLD
+    assert host.present(False)[1] == []
+    assert host.seen()["shop"] == OLD
     assert host.alter() == []
-    assert host.present(True)[1] == [] and host.seen()["shop"] == NEW
+    assert host.present(True)[1] == []
+    assert host.seen()["shop"] == NEW
 
 
 def test_without_pools_nothing_is_written(pools: Any) -> None:
@@ -149,7 +155,8 @@ def test_check_mode_writes_nothing(pools: Any) -> None:
     host = pools(Server(OLD), {"shop": NEW}, check=True)
     before = Path(host.path).read_text(encoding="utf-8")
     assert host.present(True) == (True, ["shop"])
-    assert Path(host.path).read_text(encoding="utf-8") == before and host.reloads == []
+    assert Path(host.path).read_text(encoding="utf-8") == before
+    assert host.reloads == []
 
 
 def test_a_file_that_was_written_and_not_read_is_read_by_the_next_run(pools: Any) -> None:
@@ -161,5 +168,7 @@ def test_a_file_that_was_written_and_not_read_is_read_by_the_next_run(pools: Any
     with pytest.raises(KeyboardInterrupt):
         host.present(True)
     again = pools(Server(NEW), {"shop": NEW})
-    assert again.present(True) == (True, []) and again.reloads == ["reload"]
-    assert again.present(True) == (False, []) and again.reloads == ["reload"]
+    assert again.present(True) == (True, [])
+    assert again.reloads == ["reload"]
+    assert again.present(True) == (False, [])
+    assert again.reloads == ["reload"]

@@ -269,7 +269,8 @@ def test_a_former_password_is_kept_until_it_is_retired() -> None:
     assert fleet.users[place]["sample"] == "on #new ~sample:* +@all #former"
     again = instance(fleet, 0, files, check=True)
     again.retire()
-    assert again.report.applied and "#former" in fleet.users[place]["sample"]
+    assert again.report.applied
+    assert "#former" in fleet.users[place]["sample"]
     last = instance(fleet, 0, files)
     last.retire()
     assert fleet.users[place]["sample"] == "on #new ~sample:* +@all"
