@@ -18,6 +18,7 @@ description:
   - Where another number of masters is declared, moves slots with their keys while clients read and write, the fewest that even
     out. Replicas stand at the new masters before the first key moves. Keys go in commands of a few milliseconds; very large ones
     go last, and are named in RV(moved).
+  - Members that know each other at old addresses are told the declared ones, also where all have new ones.
   - A run that was killed in the middle of a slot is continued with that slot by the next one, whoever leads on either side then.
   - Refuses before the first key moves what would not fit into the memory of a master, and moves nothing to or from a node that is down.
   - Run it once for a cluster, from any host that reaches all nodes. A host that is down is no error as long as the
@@ -34,6 +35,12 @@ options:
       - From how many percent of an even share on the slots of a master are evened out, where the number of masters stays. 0 for never.
     type: float
     default: 2
+  weights:
+    description:
+      - How large the part of a master is beside the others, from 0.1 to 10, by the label of a node (C(host:port)); 1 where none is
+        given. It counts for the master and its replicas together, so that a failover does not move a slot.
+    type: dict
+    default: {}
   move_rate:
     description: Keys that are moved a second, at most. 0 for as many as go.
     type: int
@@ -109,7 +116,7 @@ warnings_cluster:
   elements: str
 reason:
   description:
-    - Machine-readable cause of a failure. C(bad_shape), C(node_unreachable), C(access_denied), C(not_cluster_mode),
+    - Machine-readable cause of a failure. C(bad_shape), C(bad_weight), C(node_unreachable), C(access_denied), C(not_cluster_mode),
       C(node_not_empty), C(other_cluster), C(foreign_member), C(slots_lost), C(open_slots), C(reshape_needed),
       C(no_memory), C(no_anti_affinity), C(version_mix), C(step_failed), C(no_progress), C(timeout), C(not_healthy).
   returned: on failure
@@ -158,6 +165,7 @@ def main() -> None:
         argument_spec={
             "remove_members": {"type": "bool", "default": False},
             "rebalance_threshold": {"type": "float", "default": 2},
+            "weights": {"type": "dict", "default": {}},
             "move_rate": {"type": "int", "default": 0},
             "spread_masters": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 60},
@@ -170,10 +178,15 @@ def main() -> None:
     given = module.params
     dial = dialler(given)
     mover = Mover(dial, (given["username"], given["password"]), given["timeout"], given["move_rate"], module.log)
+    try:
+        weights = {str(label): float(weight) for label, weight in given["weights"].items()}
+    except (TypeError, ValueError):
+        module.fail_json(msg=f"weights are {given['weights']}: give each node a number, as {{app1:6379: 2}}.", reason="bad_weight", node="")
     cluster = Cluster(
         shape,
         dial,
         given["timeout"],
+        weights=weights,
         spread=given["spread_masters"],
         threshold=given["rebalance_threshold"] / 100,
         remove=given["remove_members"],
