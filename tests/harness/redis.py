@@ -40,7 +40,8 @@ class Servers:
 
     def start(self, node: Node) -> None:
         options = {
-            "port": node.port, "bind": "127.0.0.1", "cluster-enabled": "yes", "cluster-node-timeout": 2000, "appendonly": "yes", "save": "",
+            "port": node.port, "bind": node.address, "cluster-announce-ip": node.address, "appendonly": "yes", "save": "",
+            "cluster-enabled": "yes", "cluster-node-timeout": 2000,
             "cluster-allow-replica-migration": "no", "cluster-require-full-coverage": "no", "requirepass": PASSWORD, "masterauth": PASSWORD,
             "repl-diskless-sync-delay": 0, "enable-debug-command": "yes",
         }  # fmt: skip
@@ -82,7 +83,7 @@ class Client(threading.Thread):
 
     def link(self, port: int) -> Connection:
         if port not in self.links:
-            self.links[port] = dial("127.0.0.1", port)
+            self.links[port] = dial(next((node.address for node in self.nodes if node.port == port), "127.0.0.1"), port)
         return self.links[port]
 
     def ask(self, *words: Any) -> Any:

@@ -308,6 +308,7 @@ def plan(
     steps = [Step("forget", one, peer.id) for peer in now.stale for one in now.group if peer.id in views[one].peers]
     steps += [Step("meet", now.group[0], one) for one in now.newcomers]
     steps += [Step("reach", one, other) for one, other in unreached(now)]
+    steps += [Step("replicate", one, now.master_of[one]) for one in _astray(now)]
     unfinished = _unfinished(now)
     if unfinished:
         return steps + unfinished  # the rest is planned from what comes of them
@@ -380,6 +381,20 @@ def unreached(now: Survey) -> list[tuple[str, str]]:
                 found.append((one, other))
     teller = next((one for one, dummy in found), "")
     return [pair for pair in found if pair[0] == teller]
+
+
+def _astray(now: Survey) -> list[str]:
+    """Return replicas that look for their master at an address where it is not any more, though they know the new one.
+
+    A node that hears of an address from a third one does not tell its own replication.
+    """
+    found = []
+    for one, master in now.master_of.items():
+        facts, node = now.views[one].facts, now.shape.node(master)
+        looks_at = (facts.get("master_host", node.address), int(facts.get("master_port", node.port)))
+        if not now.views[one].link_up and looks_at != (node.address, node.port) and one in now.group and not unreached(now):
+            found.append(one)
+    return found
 
 
 def _masters(now: Survey) -> list[str]:
