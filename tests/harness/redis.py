@@ -62,6 +62,11 @@ class Servers:
         self.running[node.label].kill()
         self.running.pop(node.label).wait()
 
+    def stop(self, node: Node) -> None:
+        """End a process as systemd does. Killed, it may lack what it had not given to its log while that was being synced."""
+        self.running[node.label].terminate()
+        self.running.pop(node.label).wait(60)
+
     def end(self) -> None:
         for process in self.running.values():
             process.kill()

@@ -125,7 +125,7 @@ def test_all_nodes_get_new_addresses_and_a_run_heals_the_cluster(servers: Server
     for number in range(200):
         client.ask("SET", f"k:{number}", number)
     for node in shape.nodes:
-        servers.kill(node)
+        servers.stop(node)
     moved = replace(shape, nodes=tuple(replace(node, address=f"127.0.1.{number + 1}") for number, node in enumerate(shape.nodes)))
     for node in moved.nodes:
         servers.start(node)
