@@ -95,6 +95,14 @@ options:
     description: Number of replicas of each of them.
     type: int
     default: 0
+  passwords:
+    description:
+      - Which passwords are accepted. V(exact), those of O(acl_file). V(kept), besides them those that are accepted now, so that clients
+        can take over a changed one whenever they want.
+      - V(retired) does nothing but end that.
+    type: str
+    choices: [exact, kept, retired]
+    default: exact
   credentials_file:
     description: Root-only file in which the administrator's password that worked last is kept.
     type: path
@@ -222,6 +230,7 @@ def main() -> None:
             "nodes": {**redis_shape_argument_spec()["nodes"], "required": False, "default": []},
             "masters": {"type": "int", "default": 1},
             "replicas_per_master": {"type": "int", "default": 0},
+            "passwords": {"type": "str", "choices": ["exact", "kept", "retired"], "default": "exact"},
             "credentials_file": {"type": "path", "default": "/var/lib/uptier/redis-admin"},
             "timeout": {"type": "float", "default": 120},
             **redis_common_argument_spec(),
@@ -257,12 +266,13 @@ def main() -> None:
             )
             name = socket.gethostname()
             nodes = [Node(name, options["address"], port) for port in options["ports"]]
-            instances = [
-                Instance(node, files, dials, restart, options["timeout"], module.check_mode, before=options["started_before"], whole=whole)
-                for node in nodes
-            ]
+            keep = options["passwords"] == "kept"
+            rest = {"keep": keep, "before": options["started_before"], "whole": whole}
+            instances = [Instance(node, files, dials, restart, options["timeout"], module.check_mode, **rest) for node in nodes]
         for instance in instances:
-            if options["restart"] == "none":
+            if options["passwords"] == "retired":
+                instance.retire()
+            elif options["restart"] == "none":
                 instance.apply()
             else:
                 instance.roll(options["restart"])
