@@ -171,6 +171,7 @@ class ActionModule(ActionBase):
         extra = values.get("platform_flows_extra")
         managed = values.get("platform_managed_postgresql")
         managed = managed if isinstance(managed, Mapping) else {}
+        minima = values.get("platform_minima")
         return preflight.Context(
             tier=str(values.get("platform_tier")),
             tiers=data.read("tiers.yml")["platform_tiers"],
@@ -188,6 +189,7 @@ class ActionModule(ActionBase):
             secrets=data.read("secrets.yml")["platform_secrets"],
             probes={host: hostvars[host].get(PROBE, {}) for host in groups["all"]},
             managed=managed,
+            minima=[entry for entry in minima if isinstance(entry, Mapping)] if isinstance(minima, list) else [],
             extra_flows=[flow for flow in extra if isinstance(flow, Mapping)] if isinstance(extra, list) else [],
             managed_ca=read(managed.get("ca")),
             values=set_here,

@@ -18,7 +18,10 @@ description:
   - Where another number of masters is declared, moves slots with their keys while clients read and write, the fewest that even
     out. Replicas stand at the new masters before the first key moves. Keys go in commands of a few milliseconds; very large ones
     go last, and are named in RV(moved).
+  - Members that know each other at old addresses are told the declared ones, also where all have new ones.
   - A run that was killed in the middle of a slot is continued with that slot by the next one, whoever leads on either side then.
+  - Where both servers can move slots by themselves (Redis 8.4, Valkey 9) and the user as whom replicas follow may run
+    C(CLUSTER SYNCSLOTS), they do it. This is not verified against real servers, and a warning says so.
   - Refuses before the first key moves what would not fit into the memory of a master, and moves nothing to or from a node that is down.
   - Run it once for a cluster, from any host that reaches all nodes. A host that is down is no error as long as the
     cluster is complete and serves; it is named in RV(warnings_cluster).
@@ -34,6 +37,12 @@ options:
       - From how many percent of an even share on the slots of a master are evened out, where the number of masters stays. 0 for never.
     type: float
     default: 2
+  weights:
+    description:
+      - How large the part of a master is beside the others, from 0.1 to 10, by the label of a node (C(host:port)); 1 where none is
+        given. It counts for the master and its replicas together, so that a failover does not move a slot.
+    type: dict
+    default: {}
   move_rate:
     description: Keys that are moved a second, at most. 0 for as many as go.
     type: int
@@ -101,7 +110,7 @@ moved:
   description: What was moved. RV(ignore:moved.longest_pause_ms) is how long a master was stopped at most by one command.
   returned: when slots were moved
   type: dict
-  sample: {"slots": 10922, "keys": 48211, "bytes": 9123456, "seconds": 21.4, "longest_pause_ms": 6.1, "big_keys": ["feed:all (48 MiB, slot 77)"]}
+  sample: {"slots": 10922, "keys": 48211, "bytes": 9123456, "seconds": 21.4, "longest_pause_ms": 6.1, "mechanism": "key by key", "big_keys": []}
 warnings_cluster:
   description: What weakens the cluster though it serves - nodes that are down, missing replicas, too many masters on one host.
   returned: success
@@ -109,7 +118,7 @@ warnings_cluster:
   elements: str
 reason:
   description:
-    - Machine-readable cause of a failure. C(bad_shape), C(node_unreachable), C(access_denied), C(not_cluster_mode),
+    - Machine-readable cause of a failure. C(bad_shape), C(bad_weight), C(node_unreachable), C(access_denied), C(not_cluster_mode),
       C(node_not_empty), C(other_cluster), C(foreign_member), C(slots_lost), C(open_slots), C(reshape_needed),
       C(no_memory), C(no_anti_affinity), C(version_mix), C(step_failed), C(no_progress), C(timeout), C(not_healthy).
   returned: on failure
@@ -148,6 +157,7 @@ def moved(parts: list[Progress]) -> dict[str, Any]:
             "bytes": sum(part.bytes for part in parts),
             "seconds": round(sum(part.seconds for part in parts), 1),
             "longest_pause_ms": round(max(part.slowest for part in parts) * 1000, 1),
+            "mechanism": parts[0].mechanism,
             "big_keys": [key for part in parts for key in part.big],
         }
     }
@@ -158,6 +168,7 @@ def main() -> None:
         argument_spec={
             "remove_members": {"type": "bool", "default": False},
             "rebalance_threshold": {"type": "float", "default": 2},
+            "weights": {"type": "dict", "default": {}},
             "move_rate": {"type": "int", "default": 0},
             "spread_masters": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 60},
@@ -170,10 +181,15 @@ def main() -> None:
     given = module.params
     dial = dialler(given)
     mover = Mover(dial, (given["username"], given["password"]), given["timeout"], given["move_rate"], module.log)
+    try:
+        weights = {str(label): float(weight) for label, weight in given["weights"].items()}
+    except (TypeError, ValueError):
+        module.fail_json(msg=f"weights are {given['weights']}: give each node a number, as {{app1:6379: 2}}.", reason="bad_weight", node="")
     cluster = Cluster(
         shape,
         dial,
         given["timeout"],
+        weights=weights,
         spread=given["spread_masters"],
         threshold=given["rebalance_threshold"] / 100,
         remove=given["remove_members"],
@@ -187,6 +203,9 @@ def main() -> None:
     except core.Refusal as error:
         module.fail_json(msg=str(error), reason=error.reason, node=error.node)
     state = summary(shape, views)
+    for part in cluster.moved:
+        if part.mechanism != "key by key":
+            module.warn(f"Slots were moved by the servers themselves ({part.mechanism}). Not verified here: no test has met such a server.")
     for warning in state["warnings"] if not module.check_mode else []:
         module.warn(warning)
     module.exit_json(

@@ -18,6 +18,10 @@ description:
   - A process that cannot be told anything, because its certificate ran out or it knows no password of ours, is restarted at once,
     also with O(restart=none).
   - Restarts only what needs it, so it can be called at any time; it finds nothing to do when files and processes agree.
+  - With O(program) a process that runs another build than the installed program needs a restart too. One whose program was replaced
+    by that of an older release is not restarted (C(downgrade)).
+  - With O(nodes) a process is restarted only while the whole cluster is well - all slots served as every node sees it, every
+    replica in sync - and that is waited for before each.
   - Logs in with the password that worked last (O(credentials_file)) where the new one is not known to a process yet. So a
     changed administrator's password needs no restart.
 options:
@@ -52,6 +56,45 @@ options:
     type: str
     choices: [none, replicas, all]
     default: none
+  started_before:
+    description:
+      - Seconds since 1970 by the clock of the host. Processes that started before it are restarted though nothing waits for that.
+        0 for none.
+    type: float
+    default: 0
+  program:
+    description: The installed program, which says with C(--version) what a process would run after a restart. Without it no build is compared.
+    type: path
+  nodes:
+    description: All nodes of the cluster, as in M(uptier.platform.redis_cluster). Without them only the neighbours of a process are looked at.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the host.
+        type: str
+        required: true
+      address:
+        description: Address on which the node listens.
+        type: str
+        required: true
+      port:
+        description: Port.
+        type: int
+        default: 6379
+      zone:
+        description: Failure domain of the host.
+        type: str
+        default: ""
+  masters:
+    description: Number of nodes that hold slots. Needed with O(nodes).
+    type: int
+    default: 1
+  replicas_per_master:
+    description: Number of replicas of each of them.
+    type: int
+    default: 0
   passwords:
     description:
       - Which passwords are accepted. V(exact), those of O(acl_file). V(kept), besides them those that are accepted now, so that clients
@@ -124,7 +167,7 @@ restarted:
 reason:
   description:
     - Machine-readable cause of a failure. C(not_running), C(setting_refused), C(no_healthy_replica), C(not_healthy),
-      C(restart_failed), C(file_missing).
+      C(restart_failed), C(file_missing), C(not_whole), C(downgrade).
   returned: on failure
   type: str
   sample: no_healthy_replica
@@ -136,7 +179,13 @@ import socket
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.redis import config
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal
-from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import dialler, redis_common_argument_spec
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import (
+    Cluster,
+    dialler,
+    redis_common_argument_spec,
+    redis_shape_argument_spec,
+    shape_of,
+)
 from ansible_collections.uptier.platform.plugins.module_utils.redis.reload_apply import Files, Instance
 
 
@@ -176,6 +225,11 @@ def main() -> None:
             "read_at_start": {"type": "list", "elements": "path", "default": []},
             "unit": {"type": "str", "default": "redis-node@{port}.service"},
             "restart": {"type": "str", "choices": ["none", "replicas", "all"], "default": "none"},
+            "started_before": {"type": "float", "default": 0},
+            "program": {"type": "path"},
+            "nodes": {**redis_shape_argument_spec()["nodes"], "required": False, "default": []},
+            "masters": {"type": "int", "default": 1},
+            "replicas_per_master": {"type": "int", "default": 0},
             "passwords": {"type": "str", "choices": ["exact", "kept", "retired"], "default": "exact"},
             "credentials_file": {"type": "path", "default": "/var/lib/uptier/redis-admin"},
             "timeout": {"type": "float", "default": 120},
@@ -193,17 +247,28 @@ def main() -> None:
                 "restart_failed", f"{unit} did not start: {(err or out).strip()}. Nothing else was restarted. See its journal.", unit
             )
 
+    cluster = Cluster(shape_of(options), dialler(options), options["timeout"])
+
+    def whole() -> str:
+        return cluster.whole(cluster.look()) if options["nodes"] else ""
+
     before = remembered(options["credentials_file"])
     dials = [dialler(options)] + ([dialler(options, before)] if before and before != options["password"] else [])
     instances = []
     try:
         if not (module.check_mode and not os.path.exists(options["config_file"])):
             times = [os.stat(path).st_mtime for path in options["read_at_start"] if os.path.exists(path)]
-            files = Files(config.parse_config(read(options["config_file"])), config.parse_acl(read(options["acl_file"])), times)
+            version, build = "", ""
+            if options["program"] and os.path.exists(options["program"]):
+                version, build = config.parse_program(module.run_command([options["program"], "--version"])[1])
+            files = Files(
+                config.parse_config(read(options["config_file"])), config.parse_acl(read(options["acl_file"])), times, version, build
+            )
             name = socket.gethostname()
             nodes = [Node(name, options["address"], port) for port in options["ports"]]
             keep = options["passwords"] == "kept"
-            instances = [Instance(node, files, dials, restart, options["timeout"], module.check_mode, keep=keep) for node in nodes]
+            rest = {"keep": keep, "before": options["started_before"], "whole": whole}
+            instances = [Instance(node, files, dials, restart, options["timeout"], module.check_mode, **rest) for node in nodes]
         for instance in instances:
             if options["passwords"] == "retired":
                 instance.retire()

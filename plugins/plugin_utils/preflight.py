@@ -119,6 +119,7 @@ class Context:
     exists: Callable[[str], bool] = lambda path: True  # whether there is such a file or directory on the controller
     sources: Sequence[str] = ()  # what was given behind -i
     managed: Mapping[str, Any] = field(default_factory=dict)  # a provider's PostgreSQL
+    minima: Sequence[Mapping[str, Any]] = ()  # numbers of hosts that the user wants below the tier's, with the reason
     extra_flows: Sequence[Mapping[str, Any]] = ()
     managed_ca: str | None = None  # what its file on the controller holds; None where it cannot be read
 
@@ -195,7 +196,36 @@ def check_variables(context: Context) -> list[Problem]:
 def notices_of(context: Context) -> list[str]:
     """Return what is worth a word and stops nobody."""
     unused = strange_variables(context)[1]
-    return [strangers.notice(unused)] if unused else []
+    return ([strangers.notice(unused)] if unused else []) + [
+        f"Group {group}: {hosts} hosts are enough, in place of the {context.profile.get(LEAST[group], 0)} of the tier {context.tier}: {reason}"
+        for group, (hosts, reason) in lowered(context).items()
+    ]
+
+
+def lowered(context: Context) -> dict[str, tuple[int, str]]:
+    """Return the minima of the tier that the user has lowered, with the reason; what cannot be is left to check_minima."""
+    found = {}
+    for entry in context.minima:
+        group, hosts, reason = entry.get("group"), entry.get("hosts"), str(entry.get("reason") or "").strip()
+        if group in LEAST and isinstance(hosts, int) and reason and (hosts > 0 or (group == "redis" and hosts == 0)):
+            found[str(group)] = (hosts, reason)
+    return found
+
+
+def check_minima(context: Context) -> list[Problem]:
+    """Look at what the user has lowered: with a reason, and never to a platform without what all the others lean on."""
+    problems = []
+    for entry in context.minima:
+        group, hosts = str(entry.get("group")), entry.get("hosts")
+        where = f"variable platform_minima, group {group}"
+        if not str(entry.get("reason") or "").strip():
+            problems.append(
+                Problem(where, "has no reason", "Say why fewer hosts than the tier's are enough; preflight prints it in each run.")
+            )
+        if isinstance(hosts, int) and hosts < 1 and (group != "redis" or hosts < 0):
+            fix = "Use 1 or more. Only Redis can be left out (0); PostgreSQL can be a provider's (platform_managed_postgresql)."
+            problems.append(Problem(where, f"is {hosts} hosts, and the platform cannot do without", fix))
+    return problems
 
 
 def check_sizes(context: Context) -> list[Problem]:
@@ -204,6 +234,8 @@ def check_sizes(context: Context) -> list[Problem]:
         if context.managed and group in PROVIDED:
             continue
         least, count = context.profile.get(key, 0), len(context.hosts(group))
+        if group in lowered(context):
+            least = min(least, lowered(context)[group][0])
         if count < least:
             seen = f"has {count} {'host' if count == 1 else 'hosts'}, the tier {context.tier} needs at least {least}"
             problems.append(Problem(f"group {group}", seen, "Add hosts to the group, or run the playbook of a smaller tier."))
@@ -785,6 +817,7 @@ CHECKS = (
     check_variables,
     check_inventory,
     check_addresses,
+    check_minima,
     check_moved,
     check_sizes,
     check_backups,

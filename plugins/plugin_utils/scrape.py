@@ -80,7 +80,8 @@ def redis_job(members: Iterable[Member], nodes: Iterable[Mapping[str, Any]], num
     for node in nodes:
         member, port = by_name[str(node["name"])], str(node["port"])
         where = f"rediss://{member['fqdn']}:{port}"
-        labels = {"port": port, "__param_target": where}
+        # The address says whether a replica's master is on the same host.
+        labels = {"port": port, "address": member["address"], "__param_target": where}
         targets.append(_target(member, numbers.on(member["name"], "redis-exporter"), "/scrape", **labels))
     return _job("redis", targets)
 

@@ -40,7 +40,8 @@ class Servers:
 
     def start(self, node: Node) -> None:
         options = {
-            "port": node.port, "bind": "127.0.0.1", "cluster-enabled": "yes", "cluster-node-timeout": 2000, "appendonly": "yes", "save": "",
+            "port": node.port, "bind": node.address, "cluster-announce-ip": node.address, "appendonly": "yes", "save": "",
+            "cluster-enabled": "yes", "cluster-node-timeout": 2000,
             "cluster-allow-replica-migration": "no", "cluster-require-full-coverage": "no", "requirepass": PASSWORD, "masterauth": PASSWORD,
             "repl-diskless-sync-delay": 0, "enable-debug-command": "yes",
         }  # fmt: skip
@@ -60,6 +61,11 @@ class Servers:
     def kill(self, node: Node) -> None:
         self.running[node.label].kill()
         self.running.pop(node.label).wait()
+
+    def stop(self, node: Node) -> None:
+        """End a process as systemd does. Killed, it may lack what it had not given to its log while that was being synced."""
+        self.running[node.label].terminate()
+        self.running.pop(node.label).wait(60)
 
     def end(self) -> None:
         for process in self.running.values():
@@ -82,7 +88,7 @@ class Client(threading.Thread):
 
     def link(self, port: int) -> Connection:
         if port not in self.links:
-            self.links[port] = dial("127.0.0.1", port)
+            self.links[port] = dial(next((node.address for node in self.nodes if node.port == port), "127.0.0.1"), port)
         return self.links[port]
 
     def ask(self, *words: Any) -> Any:

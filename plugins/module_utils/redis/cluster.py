@@ -101,6 +101,7 @@ class View:
     keys: int = 0
     version: str = ""
     state: str = ""
+    served: int = SLOTS  # slots that, as far as this node knows, a node that is not failing serves
     link_up: bool = True
     clustered: bool = True
     joining: bool = False  # a handshake is under way
@@ -117,7 +118,7 @@ class View:
 
 @dataclass(frozen=True)
 class Step:
-    """One action: meet, addslots, move, close, replicate, failover, forget or remove.
+    """One action: meet, reach, addslots, move, close, replicate, failover, forget or remove.
 
     `node` acts: with move it is the one that gets the slots, with remove the one that leaves. `target` is a label (forget: a node id).
     """
@@ -130,6 +131,7 @@ class Step:
     def __str__(self) -> str:
         return {
             "meet": f"{self.target} joins the cluster of {self.node}",
+            "reach": f"{self.node} learns the new address of {self.target}",
             "addslots": f"{self.node} takes the slots {show_ranges(self.slots)}",
             "move": f"{self.node} gets {len(members(self.slots))} slots from {self.target} ({show_ranges(self.slots)})",
             "close": f"{self.node} ends a move of the slots {show_ranges(self.slots)}",
@@ -147,6 +149,8 @@ class Step:
 THRESHOLD = 0.02
 # How full a master may get by a move: a part of maxmemory.
 ROOM = 0.9
+# What a weight may be. Beyond that a master would get no slot at all.
+LEAST_WEIGHT, MOST_WEIGHT = 0.1, 10.0
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -274,14 +278,22 @@ def _groups(up: list[str], views: Mapping[str, View]) -> list[list[str]]:
 # --- the plan ----------------------------------------------------------------------------------------------------
 
 
-def plan(shape: Shape, views: Mapping[str, View], presume: bool = False, spread: bool = False, threshold: float = THRESHOLD) -> list[Step]:
+def plan(
+    shape: Shape,
+    views: Mapping[str, View],
+    presume: bool = False,
+    spread: bool = False,
+    threshold: float = THRESHOLD,
+    weights: Mapping[str, float] | None = None,
+) -> list[Step]:
     """Return the steps to the declared shape, in order; raise Refusal where that is not safe.
 
     With `presume` (check mode) nodes that cannot be asked and that nobody knows are taken for new, empty ones.
     With `spread` replicas take over from masters that failovers have gathered on few hosts.
-    Slots are evened out where a master differs from an even share by more than `threshold` (a part of that share; 0: never).
+    Slots are evened out where a master differs from its share by more than `threshold` (a part of that share; 0: never). Shares are
+    even; `weights` (label -> number) gives more or less to the master and replicas to which a node belongs, whoever of them leads.
     """
-    check_shape(shape)
+    check_shape(shape, weights)
     if presume:
         views = _presumed(shape, views)
     _check_access(shape, views)
@@ -295,6 +307,8 @@ def plan(shape: Shape, views: Mapping[str, View], presume: bool = False, spread:
         raise Refusal("node_unreachable", "The cluster is not complete yet and needs every node. " + _tell_down(down, views), down[0])
     steps = [Step("forget", one, peer.id) for peer in now.stale for one in now.group if peer.id in views[one].peers]
     steps += [Step("meet", now.group[0], one) for one in now.newcomers]
+    steps += [Step("reach", one, other) for one, other in unreached(now)]
+    steps += [Step("replicate", one, now.master_of[one]) for one in _astray(now)]
     unfinished = _unfinished(now)
     if unfinished:
         return steps + unfinished  # the rest is planned from what comes of them
@@ -302,7 +316,7 @@ def plan(shape: Shape, views: Mapping[str, View], presume: bool = False, spread:
     steps += [Step("addslots", one, slots=to_ranges(slots)) for one, slots in additions.items()]
     masters = list(now.owners | additions) if gaps else _masters(now)
     masters.sort(key=[node.label for node in shape.everyone].index)
-    moved = [] if gaps else _moves(now, masters, threshold)
+    moved = [] if gaps else _moves(now, masters, threshold, _shares_of(now, masters, weights or {}))
     drained = set(now.owners) - set(masters)
     followers = _followers(now, [one for one in masters if one not in shape.outgoing])
     # Whoever follows a master that is being emptied stays with it until it is.
@@ -353,6 +367,36 @@ def _open_slot(word: str) -> tuple[int, str, str]:
     return int(slot), direction, peer
 
 
+def unreached(now: Survey) -> list[tuple[str, str]]:
+    """Return (who, whom): members that know another one at an address at which it is not any more.
+
+    A node at a new address tells it to those whose address it knows. Where all have new ones, nobody knows any; then one
+    node is told all of them, and the others hear them from it.
+    """
+    found = []
+    for one in now.group:
+        for other in now.group:
+            seen, node = now.views[one].peers.get(now.views[other].id), now.shape.node(other)
+            if one != other and seen is not None and (seen.address, seen.port) != (node.address, node.port):
+                found.append((one, other))
+    teller = next((one for one, dummy in found), "")
+    return [pair for pair in found if pair[0] == teller]
+
+
+def _astray(now: Survey) -> list[str]:
+    """Return replicas that look for their master at an address where it is not any more, though they know the new one.
+
+    A node that hears of an address from a third one does not tell its own replication.
+    """
+    found = []
+    for one, master in now.master_of.items():
+        facts, node = now.views[one].facts, now.shape.node(master)
+        looks_at = (facts.get("master_host", node.address), int(facts.get("master_port", node.port)))
+        if not now.views[one].link_up and looks_at != (node.address, node.port) and one in now.group and not unreached(now):
+            found.append(one)
+    return found
+
+
 def _masters(now: Survey) -> list[str]:
     """Choose who holds slots in the declared shape: those who do now, as far as they stay, and no more changes than needed."""
     shape, owners = now.shape, now.owners
@@ -373,13 +417,19 @@ def _masters(now: Survey) -> list[str]:
     return staying
 
 
-def _moves(now: Survey, masters: list[str], threshold: float) -> list[Step]:
+def _shares_of(now: Survey, masters: list[str], weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the weight of each master: the largest that it or one of its replicas was given, else 1."""
+    shards = {one: [one, *(other for other, master in now.master_of.items() if master == one)] for one in masters}
+    return {one: max([weights[node] for node in nodes if node in weights], default=1.0) for one, nodes in shards.items()}
+
+
+def _moves(now: Survey, masters: list[str], threshold: float, weights: Mapping[str, float]) -> list[Step]:
     """Return what evens out the slots over `masters`, after making sure that it can be done and fits."""
     owners = now.owners
     even = set(owners) == set(masters)
-    if even and (not threshold or slot_sets.deviation(owners, masters) <= threshold):
+    if even and (not threshold or slot_sets.deviation(owners, masters, weights) <= threshold):
         return []
-    found = slot_sets.moves(owners, masters)
+    found = slot_sets.moves(owners, masters, weights)
     dead = sorted({end for source, target, dummy in found for end in (source, target) if not now.views[end].reachable})
     if dead and even:
         return []  # no hurry: the next run does it
@@ -425,7 +475,7 @@ def _spread(now: Survey) -> list[Step]:
         followers = {other: whom for other, whom in followers.items() if whom != master}
 
 
-def check_shape(shape: Shape) -> None:
+def check_shape(shape: Shape, weights: Mapping[str, float] | None = None) -> None:
     """Refuse what no cluster can be: before any node is asked."""
     wanted = shape.masters * (1 + shape.replicas)
     if shape.masters < 1 or shape.replicas < 0 or len(shape.nodes) != wanted:
@@ -438,6 +488,16 @@ def check_shape(shape: Shape) -> None:
     for node in shape.nodes:
         if labels[node.label] > 1 or endpoints[(node.address, node.port)] > 1:
             raise Refusal("bad_shape", f"{node.label} ({node.address}:{node.port}) is declared twice. Name each node once.", node.label)
+    for label, weight in (weights or {}).items():
+        if label not in labels:
+            raise Refusal("bad_weight", f"A weight is given for {label}, which is not declared. Nodes are: {', '.join(labels)}.", label)
+        if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+            raise Refusal(
+                "bad_weight",
+                f"The weight of {label} is {weight:g}; weights are from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}. A node without slots is "
+                "none that is declared as a master: declare fewer.",
+                label,
+            )
     if shape.replicas:
         hosts = Counter(node.name for node in shape.nodes)
         name, count = hosts.most_common(1)[0]

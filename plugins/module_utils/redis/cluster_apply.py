@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.redis import cluster as core
+from ansible_collections.uptier.platform.plugins.module_utils.redis import failover
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal, Shape, Step, View
 from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Move, Mover, Progress
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Tls, Unreachable
@@ -86,7 +87,7 @@ def ask(node: Node, dial: Dial) -> View:
             if info.get("cluster_enabled") != "1":
                 return View(id=node.label, clustered=False, keys=keys, facts=info)
             lines = connection.call("CLUSTER", "NODES")
-            state = parse_info(connection.call("CLUSTER", "INFO")).get("cluster_state", "")
+            seen = parse_info(connection.call("CLUSTER", "INFO"))
     except Unreachable as error:
         return View(problem=str(error), trouble=error.reason)
     except RespError as error:
@@ -98,7 +99,8 @@ def ask(node: Node, dial: Dial) -> View:
         peers=peers,
         keys=keys,
         version=info.get("redis_version", ""),
-        state=state,
+        state=seen.get("cluster_state", ""),
+        served=int(seen.get("cluster_slots_ok", core.SLOTS)),
         joining="handshake" in lines,
         link_up=info.get("master_link_status", "up") == "up",
         facts=info,
@@ -120,8 +122,10 @@ class Cluster:
         threshold: float = core.THRESHOLD,
         remove: bool = False,
         mover: Mover | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.spread, self.threshold, self.remove = spread, threshold, remove
+        self.weights = weights or {}
         self.mover = mover or Mover(dial)
         self.moved: list[Progress] = []
         self.shape, self.dial, self.timeout, self.interval = shape, dial, timeout, interval
@@ -174,16 +178,22 @@ class Cluster:
         now = core.survey(self.shape, views)
         if now.newcomers:
             return f"{', '.join(now.newcomers)} did not join {now.group[0]}"
+        unreached = core.unreached(now)
+        if unreached:
+            return "; ".join(f"{one} does not know the new address of {other}" for one, other in unreached)
         loose = [one for one in now.group if any(not peer.linked and not peer.failed for peer in views[one].peers.values())]
         return self.unsettled(views) or (f"{', '.join(loose)}: bus links are missing" if loose else "")
 
     def plan(self, check: bool = False) -> tuple[dict[str, View], list[Step]]:
-        core.check_shape(self.shape)
+        core.check_shape(self.shape, self.weights)
         if check:
             views = self.look()
         else:
             views, dummy = self.wait(self.unsettled, min(self.timeout, 20))
-        return views, core.plan(self.shape, views, check, self.spread, self.threshold)
+        return views, self._plan(views, check)
+
+    def _plan(self, views: Mapping[str, View], check: bool = False) -> list[Step]:
+        return core.plan(self.shape, views, check, self.spread, self.threshold, self.weights)
 
     def converge(self, steps: list[Step]) -> dict[str, View]:
         """Carry out the plan, one kind of step at a time, planning anew from what is really there after each."""
@@ -199,14 +209,14 @@ class Cluster:
             else:
                 for step in group:
                     self.act(step)
-            views, wrong = self.wait(self._unjoined if kind == "meet" else self.unsettled)
+            views, wrong = self.wait(self._unjoined if kind in ("meet", "reach") else self.unsettled)
             if wrong:
                 raise Refusal(
                     "timeout",
                     f"After {self.timeout:g} s: {wrong}. The nodes reach each other on their port plus 10000 (cluster bus, mutual TLS): "
                     "check the firewall and that all certificates come from one authority.",
                 )
-            steps = core.plan(self.shape, views, False, self.spread, self.threshold)
+            steps = self._plan(views)
         if steps:
             raise Refusal("no_progress", f"The cluster does not take the steps that were sent; still to do: {'; '.join(map(str, steps))}.")
         return self.healthy()
@@ -219,11 +229,34 @@ class Cluster:
             raise Refusal("not_healthy", f"The cluster is not healthy after {self.timeout:g} s. {wrong} {weak}".strip())
         return views
 
+    def whole(self, views: Mapping[str, View]) -> str:
+        """Say why no node may be taken out of service."""
+        return self.unsettled(views) or " ".join(failover.unwhole(self.shape, views))
+
+    def hand_over(self, relieve: Collection[str], promote: Collection[str], check: bool = False) -> tuple[dict[str, View], list[Step]]:
+        """Have masters hand over to replicas, one at a time and only while the cluster is whole; return what was done, or would be.
+
+        Raises:
+            Refusal: as failover.plan, and no_progress where replicas do not take over
+        """
+        done: list[Step] = []
+        for dummy in range(2 * len(self.shape.nodes)):
+            views, dummy2 = self.wait(self.whole, 0 if check else None)
+            steps = failover.plan(self.shape, views, relieve, promote)
+            if check or not steps:
+                return views, done or steps
+            self.act(steps[0])
+            if steps[0] not in done:
+                done.append(steps[0])
+        raise Refusal(
+            "no_progress", f"Replicas do not take over; still to do: {'; '.join(map(str, steps))}. See their journals.", steps[0].node
+        )
+
     def act(self, step: Step) -> None:
         node = self.shape.node(step.node)
         try:
             with self.dial(node.address, node.port) as connection:
-                if step.action == "meet":
+                if step.action in ("meet", "reach"):
                     target = self.shape.node(step.target)
                     connection.call("CLUSTER", "MEET", target.address, target.port)
                 elif step.action == "addslots":

@@ -69,6 +69,21 @@ def acl_commands(wanted: Mapping[str, list[str]], running: Iterable[str]) -> lis
     return commands + ([["ACL", "DELUSER", *gone]] if gone else [])
 
 
+def parse_program(text: str) -> tuple[str, str]:
+    """Return (version, build) of what `redis-server --version` says; empty where there is none of it."""
+    words = dict(word.split("=", 1) for word in text.split() if "=" in word)
+    return words.get("v", ""), words.get("build", "")
+
+
+def older(version: str, running: str) -> bool:
+    """Say whether a program is of an older release than the process, whose files it then may not be able to read. Patches do not count."""
+
+    def release(text: str) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", text)[:2]]
+
+    return bool(version and running) and release(version) < release(running)
+
+
 def with_former(wanted: Mapping[str, list[str]], running: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Return the wanted users with the passwords that a process accepts of them now besides: Redis takes any number."""
     return {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Moves slots with their keys from one master to another while clients read and write, key by key.
+"""Moves slots with their keys from one master to another while clients read and write.
+
+Where the servers can do it by themselves, they do (`migrate_atomic`). Elsewhere keys go in small commands.
 
 A slot is marked at both ends, its keys go over in small commands, and then it belongs to the destination. MIGRATE stops both
 masters for as long as it lasts, so it gets as many keys as take a few milliseconds. Killed anywhere, the marks stay: the next run
@@ -10,6 +12,7 @@ goes on with the same slot (`cluster.plan`), and a key is only ever removed at i
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate_atomic import AtomicLane, dialect_of
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import RespError, Unreachable
 from ansible_collections.uptier.platform.plugins.module_utils.redis.slots import Range, members
 
@@ -62,6 +66,7 @@ class Progress:
     slowest: float = 0.0
     seconds: float = 0.0
     big: list[str] = field(default_factory=list)
+    mechanism: str = "key by key"
 
     def __str__(self) -> str:
         rate = self.keys / self.seconds if self.seconds else 0.0
@@ -93,6 +98,7 @@ class Mover:
         self.report, self.clock, self.sleep = report, clock, sleep
         self.progress = Progress(0)
         self.started = self.reported = 0.0
+        self.one_job = threading.Lock()  # servers that move slots by themselves do one move at a time
 
     def run(self, moves: Iterable[Move], everyone: Iterable[Node]) -> Progress:
         """Move all slots; raise Refusal where that stops, with what was reached kept.
@@ -125,11 +131,17 @@ class Mover:
         """Move slots from one node to another; return those that were put off, with the size of the big key in each."""
         try:
             with self.dial(move.source.address, move.source.port) as source, self.dial(move.target.address, move.target.port) as target:
+                dialect = None if patient else dialect_of(source, target)
+                if dialect:
+                    self.progress.mechanism = dialect.text
+                    with self.one_job:
+                        AtomicLane(dialect, source, target, owned, self.timeout, self.clock, self.sleep).move(slots, self.served)
+                    return {}
                 lane = Lane(self, move, source, target, patient)
                 for start in range(0, len(slots), WINDOW):
                     lane.window(slots[start : start + WINDOW])
                 return lane.put_off
-        except (RespError, Unreachable) as error:
+        except (RespError, Unreachable, TimeoutError) as error:
             raise Refusal(
                 "step_failed",
                 f"Moving slots from {move.source.label} to {move.target.label} stopped: {error}. Both ends still serve what they have; "
@@ -161,6 +173,11 @@ class Mover:
             self.report(str(self.progress))
 
 
+def owned(connection: Any, node: str) -> set[int]:
+    """Return the slots that a node holds by the view of whom is asked: a run that was killed may have handed over some of them already."""
+    return members((first, last) for first, last, leader, *dummy in connection.call("CLUSTER", "SLOTS") if leader[2] == node)
+
+
 class Lane:
     """One source, one destination, and a connection to each."""
 
@@ -174,10 +191,10 @@ class Lane:
 
     def window(self, slots: list[int]) -> None:
         """Move some slots: mark them, empty them, hand them over."""
-        there = self._owned(self.target, self.target_id)
+        there = owned(self.target, self.target_id)
         mark = [slot for slot in slots if slot not in there]
         # A node does not hear of a failover for slots that it is importing: it would go on asking the leader of then.
-        known = self._owned(self.target, self.source_id)
+        known = owned(self.target, self.source_id)
         self._each(self.target, [("CLUSTER", "SETSLOT", slot, "NODE", self.source_id) for slot in mark if slot not in known])
         self._each(self.target, [("CLUSTER", "SETSLOT", slot, "IMPORTING", self.source_id) for slot in mark])
         self._each(self.source, [("CLUSTER", "SETSLOT", slot, "MIGRATING", self.target_id) for slot in mark])
@@ -187,11 +204,6 @@ class Lane:
         self._each(self.target, [("CLUSTER", "SETSLOT", slot, "NODE", self.target_id) for slot in done])
         self._each(self.source, [("CLUSTER", "SETSLOT", slot, "NODE", self.target_id) for slot in done])
         self.mover.served(len(done))
-
-    @staticmethod
-    def _owned(connection: Any, node: str) -> set[int]:
-        """Return the slots that a node holds by its own view: a run that was killed may have handed over some of them already."""
-        return members((first, last) for first, last, leader, *dummy in connection.call("CLUSTER", "SLOTS") if leader[2] == node)
 
     def _empty(self, slots: list[int]) -> None:
         """Move the keys of marked slots; new ones cannot come, since the source sends clients that ask for what it lacks away."""

@@ -25,6 +25,8 @@ class Files:
     settings: dict[str, str]
     users: dict[str, list[str]]
     read_at_start: list[float] = field(default_factory=list)  # when files that a process reads only once were written
+    version: str = ""  # of the installed program, as its build; empty where that is not known
+    build: str = ""
 
 
 @dataclass
@@ -50,9 +52,17 @@ class Instance:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         keep: bool = False,
+        before: float = 0,
+        whole: Callable[[], str] = str,
     ) -> None:
-        """`keep` has the process accept the passwords that it accepted before besides."""
-        self.keep = keep
+        """Take a process and how to reach and restart it.
+
+        Args:
+            keep: have the process accept the passwords that it accepted before besides.
+            before: moment on this host's clock; who started before it is restarted though nothing waits for that.
+            whole: says why no node of the cluster may be taken out of service now, or nothing.
+        """
+        self.keep, self.before, self.whole = keep, before, whole
         self.node, self.files, self.dials, self.restart = node, files, dials, restart
         self.timeout, self.check, self.clock, self.sleep = timeout, check, clock, sleep
         self.report = Report()
@@ -138,13 +148,18 @@ class Instance:
             running = self.settings()
             with self.dial(self.node.address, self.node.port) as connection:
                 now = int(connection.call("TIME")[0])
-            uptime = int(self.view().facts.get("uptime_in_seconds", 0))
+            facts = self.view().facts
+            started = now - int(facts.get("uptime_in_seconds", 0))
         except (Unreachable, RespError) as error:
             return str(error)
         differ = config.differing(self.files.settings, running)
         if differ:
             return "; ".join(config.show(differ, self.files.settings, running))
-        return "its unit is newer than the process" if config.outdated(now - uptime, self.files.read_at_start) else ""
+        if self.files.build and facts.get("redis_build_id", self.files.build) != self.files.build:
+            return f"it runs {facts.get('redis_version', '')}, and {self.files.version} of another build is installed"
+        if config.outdated(started, self.files.read_at_start):
+            return "its unit is newer than the process"
+        return "asked for" if config.outdated(started, [self.before]) else ""
 
     def view(self) -> View:
         return ask(self.node, self.dial)
@@ -159,9 +174,25 @@ class Instance:
         # What cannot be asked may lead, so it waits for the second round as the masters do.
         if roles == "replicas" and (leads or not view.reachable):
             return
+        running = view.facts.get("redis_version", "")
+        if config.older(self.files.version, running):
+            raise Refusal(
+                "downgrade",
+                f"{self.node.label} runs {running}, and {self.files.version} is installed on its host, which may not read what the newer one "
+                "wrote. It was not restarted. Install the newer release again, or build the cluster anew from a backup.",
+                self.node.label,
+            )
+        if self.check:
+            wrong = self.whole()
+            if wrong:
+                raise Refusal("not_whole", f"{self.node.label} would not be restarted: {wrong}", self.node.label)
+        else:
+            self._until(self.whole, "not_whole", "was not restarted, because the cluster is not whole")
         self.report.restarted.append(f"{self.node.label} ({why})")
         if self.check:
             return
+        view = self.view()  # roles may have changed while that was waited for
+        leads = view.reachable and bool(view.me.slots)
         if leads:
             self._hand_over(view)
         self.restart(self.node.port)

@@ -142,6 +142,29 @@ def test_minimum_of_the_tier():
     )
 
 
+def test_a_minimum_is_lowered_with_a_reason():
+    found = context()
+    found.groups["gateway"].remove("gw2")
+    found.minima = [{"group": "gateway", "hosts": 1, "reason": "the provider's balancer is in front"}]
+    assert "group gateway" not in text(found)
+    assert p.notices_of(found) == [
+        "Group gateway: 1 hosts are enough, in place of the 2 of the tier growth: the provider's balancer is in front"
+    ]
+    found.minima = [{"group": "gateway", "hosts": 1, "reason": " "}]
+    assert "variable platform_minima, group gateway has no reason" in text(found)
+    assert "group gateway has 1 host, the tier growth needs at least 2" in text(found)
+    found.minima = [{"group": "gateway", "hosts": 0, "reason": "none"}]
+    assert "group gateway is 0 hosts, and the platform cannot do without" in text(found)
+
+
+def test_redis_may_be_left_out_with_a_reason():
+    found = context()
+    found.groups["redis"] = []
+    assert "group redis has 0 hosts, the tier growth needs at least 3" in text(found)
+    found.minima = [{"group": "redis", "hosts": 0, "reason": "sessions are in PostgreSQL"}]
+    assert "group redis" not in text(found)
+
+
 def test_maximum_of_the_tier():
     found = context(tier="startup", expected_users=None)
     assert (

@@ -71,6 +71,7 @@ def test_each_redis_instance_is_a_target(jobs):
     assert labels[1] == {
         "instance": "app1",
         "port": "6380",
+        "address": "10.0.0.21",
         "__metrics_path__": "/scrape",
         "__param_target": "rediss://app1.internal:6380",
     }

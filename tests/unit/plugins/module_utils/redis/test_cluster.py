@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import permutations, takewhile
 
 import pytest
+from ansible_collections.uptier.platform.plugins.module_utils.redis import failover
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import (
     SLOTS,
     Flow,
@@ -680,3 +681,99 @@ def test_the_flow_is_a_cheapest_one(cost: list[list[int]]) -> None:
     assert len(set(picks)) == len(cost)
     best = min(sum(cost[row][column] for row, column in enumerate(order)) for order in permutations(range(5), len(cost)))
     assert sum(cost[row][column] for row, column in enumerate(picks)) == best
+
+
+# --- weights, addresses and failovers by hand ----------------------------------------------------------------------
+
+
+@given(SHAPES.filter(lambda shape: shape.masters > 1), st.data())
+@settings(max_examples=25, deadline=None)
+def test_weights_are_held_whoever_leads(shape: Shape, data: st.DataObject) -> None:
+    world = World(shape)
+    form(world)
+    labels = sorted(world.ids)
+    weights = data.draw(st.dictionaries(st.sampled_from(labels), st.floats(0.1, 10).map(lambda number: round(number, 1)), max_size=4))
+    for step in plan(shape, world.views(), weights=weights):
+        world.do(step)
+    assert plan(shape, world.views(), weights=weights) == []
+    owners = {one: slots for one, slots in world.slots.items() if slots}
+    weight = {
+        one: max(
+            [weights[label] for label in [one, *(other for other in labels if world.master.get(other) == one)] if label in weights] or [1.0]
+        )
+        for one in owners
+    }
+    for one, slots in owners.items():
+        share = SLOTS * weight[one] / sum(weight.values())
+        assert abs(len(slots) - share) <= max(1.0, share * 0.02), (weights, one, len(slots), share)
+    for replica in sorted(world.master)[:2]:
+        if replica in world.master:
+            world.fail_over(replica)
+    assert plan(shape, world.views(), weights=weights) == [], "a failover moved slots"
+
+
+@pytest.mark.parametrize(("weights", "words"), [({"h9:1": 2.0}, "which is not declared"), ({"h0:6379": 0.0}, "from 0.1 to 10")])
+def test_a_weight_that_cannot_be_is_refused(weights: dict[str, float], words: str) -> None:
+    world = World(cluster(3, 3, 1))
+    with pytest.raises(Refusal, match=words) as caught:
+        plan(world.shape, world.views(), weights=weights)
+    assert caught.value.reason == "bad_weight"
+
+
+def test_members_at_new_addresses_are_told_by_one_and_replicas_look_for_their_master_anew() -> None:
+    world = World(cluster(3, 3, 1))
+    form(world)
+    old = world.views()
+    moved = replace(world.shape, nodes=tuple(replace(node, address=node.address.replace("10.", "11.")) for node in world.shape.nodes))
+    steps = plan(moved, old)
+    assert [str(step) for step in steps] == [f"h0:6379 learns the new address of {node.label}" for node in moved.nodes[1:]]
+    world.shape = moved
+    views = world.views()
+    facts = {"master_host": "10.0.0.1", "master_port": "6379"}
+    views["h1:6380"] = replace(views["h1:6380"], link_up=False, facts=facts)
+    assert [str(step) for step in plan(moved, views)] == ["h1:6380 becomes a replica of h0:6379"]
+    views["h1:6380"] = replace(views["h1:6380"], facts={**facts, "master_host": "11.0.0.1"})
+    assert plan(moved, views) == [], "a link that is down for another reason is left alone"
+
+
+@given(SHAPES.filter(lambda shape: shape.replicas > 0), st.data())
+@settings(max_examples=30, deadline=None)
+def test_who_is_relieved_leads_nothing_and_gets_it_back(shape: Shape, data: st.DataObject) -> None:
+    world = World(shape)
+    form(world)
+    for dummy in range(data.draw(st.integers(0, 2))):
+        world.fail_over(data.draw(st.sampled_from(sorted(world.master))))
+    before = {one for one, slots in world.slots.items() if slots}
+    host = data.draw(st.sampled_from(sorted({node.name for node in shape.nodes})))
+    steps = failover.plan(shape, world.views(), [host])
+    for step in steps:
+        world.do(step)
+    assert not [one for one, slots in world.slots.items() if slots and shape.node(one).name == host]
+    assert failover.plan(shape, world.views(), [host]) == []
+    for step in failover.plan(shape, world.views(), [], [step.target for step in steps]):
+        world.do(step)
+    assert {one for one, slots in world.slots.items() if slots} == before
+
+
+def test_hand_overs_that_cannot_be_are_refused() -> None:
+    world = World(cluster(3, 3, 1))
+    form(world)
+    for relieve, promote, reason in (
+        (["h9"], [], "bad_target"),
+        ([], ["h0"], "bad_target"),
+        (["h0"], ["h0:6379"], "bad_target"),
+        (["h0", "h1"], [], "no_replica"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            failover.plan(world.shape, world.views(), relieve, promote)
+        assert caught.value.reason == reason
+    views = world.views()
+    for name, view, words in (
+        ("h1:6379", {"served": 10922}, "sees 10922 of 16384 slots served"),
+        ("h1:6380", {"link_up": False}, "0 of 1 replicas in sync"),
+        ("h0:6379", {"facts": {"master_repl_offset": str(1 << 30)}}, "0 of 1 replicas in sync"),
+        ("h2:6380", {"problem": "nothing listens"}, "cannot be queried"),
+    ):
+        with pytest.raises(Refusal, match=words) as caught:
+            failover.plan(world.shape, {**views, name: replace(views[name], **view)}, ["h0"])
+        assert caught.value.reason == "not_whole"

@@ -8,9 +8,11 @@ from ansible_collections.uptier.platform.plugins.module_utils.redis.config impor
     acl_commands,
     differing,
     normal,
+    older,
     outdated,
     parse_acl,
     parse_config,
+    parse_program,
     show,
 )
 
@@ -79,3 +81,11 @@ def test_a_process_is_outdated_when_a_file_is_newer() -> None:
     assert outdated(100, [50, 102])
     assert not outdated(100, [50, 100.9])
     assert not outdated(100, [])
+
+
+def test_what_an_installed_program_would_run_as() -> None:
+    said = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=435b2d61137a8d97"
+    assert parse_program(said) == ("7.0.15", "435b2d61137a8d97")
+    assert parse_program("") == ("", "")
+    assert [older(one, "8.0.2") for one in ("7.0.15", "8.0.1", "8.0.10", "8.2.0", "")] == [True, False, False, False, False]
+    assert older("8.9.0", "8.10.0")

@@ -35,6 +35,7 @@ class Fleet:
         self.stubborn: set[Any] = set()  # ignore CLUSTER FAILOVER and REPLICATE
         self.ghosts: set[tuple[Any, str]] = set()
         self.log: list[str] = []
+        self.build = "b1"
 
     def clock(self) -> float:
         return self.now
@@ -74,7 +75,8 @@ class Fleet:
         covered = sum(last - first + 1 for parts in self.slots.values() for first, last in parts)
         if words[0] == "INFO":
             up = int(self.now - self.started[place])
-            return f"# Server\r\nredis_version:8.0.2\r\ncluster_enabled:1\r\nuptime_in_seconds:{up}\r\ndb0:keys={self.keys[place]},expires=0\r\n"
+            server = f"# Server\r\nredis_version:8.0.2\r\nredis_build_id:{self.build}\r\ncluster_enabled:1\r\nuptime_in_seconds:{up}\r\n"
+            return server + f"db0:keys={self.keys[place]},expires=0\r\n"
         if words[0] == "TIME":
             return [str(int(self.now)), "0"]
         if name == "CLUSTER NODES":
@@ -385,3 +387,41 @@ def test_masters_are_spread_on_request() -> None:
     cluster.converge(steps)
     assert fleet.log == ["h0:6379 CLUSTER FAILOVER"]
     assert cluster.plan()[1] == []
+
+
+def test_who_runs_another_build_or_is_older_than_the_moment_is_restarted() -> None:
+    fleet = formed()
+    other = instance(fleet, 3, Files({}, {}, version="8.0.3", build="b2"))
+    fleet.build = "b1"
+    other.roll("replicas")
+    assert other.report.restarted == ["h0:6380 (it runs 8.0.2, and 8.0.3 of another build is installed)"]
+    same = instance(fleet, 4, Files({}, {}, version="8.0.2", build="b1"))
+    same.roll("replicas")
+    assert same.report.restarted == []
+    same.before = fleet.now + 5
+    same.roll("replicas")
+    assert same.report.restarted == ["h1:6380 (asked for)"]
+
+
+def test_an_older_program_is_not_started_on_newer_data() -> None:
+    fleet = formed()
+    with pytest.raises(Refusal, match="runs 8.0.2, and 7.0.15 is installed") as caught:
+        instance(fleet, 3, Files({}, {}, version="7.0.15", build="b0")).roll("all")
+    assert caught.value.reason == "downgrade"
+    assert fleet.log == []
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_node_is_restarted_only_while_the_cluster_is_whole(check: bool) -> None:
+    fleet = formed()
+    one = instance(fleet, 3, Files({"databases": "32"}, {}), check=check)
+    wrong = ["h2:6379 has 0 of 1 replicas in sync.", "still"]
+    one.whole = lambda: wrong.pop(0) if wrong else ""
+    if check:
+        with pytest.raises(Refusal, match="0 of 1 replicas") as caught:
+            one.roll("replicas")
+        assert caught.value.reason == "not_whole"
+    else:
+        one.roll("replicas")
+        assert wrong == []
+    assert fleet.log == ([] if check else ["h0:6380 restart"])
