@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -162,3 +163,17 @@ def test_a_failure_is_named_and_a_shown_difference_is_not_one() -> None:
     ]
     assert run_tests.named_failures("ok\nended here: the stage has used up its time\n") == ["ended here: the stage has used up its time"]
     assert run_tests.named_failures("nothing\nlast words\n") == ["last words"]
+
+
+def test_the_syntax_stage_parses_every_role() -> None:
+    """ansible-lint leaves that to it; what `include_role` names is parsed only when a run comes there."""
+    (parsed,) = [command for command in run_tests.syntax() if "--syntax-check" in command]
+    playbooks = [path for path in parsed if isinstance(path, Path) and path.suffix == ".yml"]
+    roles: set[str] = set()
+    for path in playbooks:
+        for play in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
+            playbooks += [path.parent / play[word] for word in ("import_playbook", "ansible.builtin.import_playbook") if word in play]
+            named = [role["role"] if isinstance(role, dict) else role for role in play.get("roles", [])]
+            named += [task["ansible.builtin.import_role"]["name"] for task in play.get("tasks", []) if "ansible.builtin.import_role" in task]
+            roles |= {name.rpartition(".")[2] for name in named}
+    assert {path.name for path in (ROOT / "roles").iterdir()} <= roles
