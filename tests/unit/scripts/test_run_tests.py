@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import yaml
 
+T = TypeVar("T", bound=ast.AST)
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -177,3 +180,24 @@ def test_the_syntax_stage_parses_every_role() -> None:
             named += [task["ansible.builtin.import_role"]["name"] for task in play.get("tasks", []) if "ansible.builtin.import_role" in task]
             roles |= {name.rpartition(".")[2] for name in named}
     assert {path.name for path in (ROOT / "roles").iterdir()} <= roles
+
+
+def test_the_newest_core_runs_all_tests_that_import_ansible() -> None:
+    left_out = {Path(word.partition("=")[2]) for word in run_tests.without_ansible() if word.startswith("--ignore=")}
+    assert Path("tests/unit/docs/test_reference.py") in left_out
+    parts = [*(ROOT / "plugins/plugin_utils").glob("*.py"), *(ROOT / "plugins/module_utils").rglob("*.py")]
+    importing = {path.stem for path in parts if imports_ansible(path)}
+    assert "specification" in importing
+    for path in left_out:
+        assert not imports_ansible(ROOT / path), path
+        used = {alias.name for node in nodes(ROOT / path, ast.ImportFrom) for alias in node.names}
+        assert not used & importing, path
+
+
+def nodes(path: Path, kind: type[T]) -> list[T]:
+    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kind)]
+
+
+def imports_ansible(path: Path) -> bool:
+    names = [node.module or "" for node in nodes(path, ast.ImportFrom)] + [a.name for node in nodes(path, ast.Import) for a in node.names]
+    return any(name.partition(".")[0] == "ansible" for name in names)
