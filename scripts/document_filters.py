@@ -77,6 +77,7 @@ MEANINGS = {
     "names": "Names of the sets of rules.",
     "needs": "The keys that each kind of channel cannot do without.",
     "parameters": "Settings of PostgreSQL by name.",
+    "password": "Password of the user.",
     "passwords": "Passwords by user name.",
     "paths": "Paths of files on the controller.",
     "per_minute": "Requests a minute.",
@@ -108,6 +109,7 @@ MEANINGS = {
     "wanted": "Databases as P(uptier.platform.databases#filter) returns them.",
     "workers": "Background workers of the server.",
     "workload": "What the database is used for: oltp, mixed or analytics.",
+    "user": "User of the database.",
 }
 # Dictionaries whose keys plugin_utils/application.py describes.
 TYPED = ("Application", "Unit")

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 import time
 
 testinfra_hosts = ["provider"]  # where the pooler leads to no provider
-PASSWORD = """'qu"o$te'"""
+# The one that it was changed to while clients went on, and the one that it was before.
+NEW = """q"u'o\\te $1 %s #! ;:@{{no}} ü€"""
+FORMER = 'qu"o$te'
+PASSWORD = shlex.quote(NEW)
 
 
 def sql(host, text: str, database: str = "shop", user: str = "shop", password: str = PASSWORD, port: int = 6432):
@@ -27,6 +32,22 @@ def test_the_read_only_pool_cannot_write(host) -> None:
 def test_a_wrong_password_and_an_unknown_user_are_refused(host) -> None:
     assert sql(host, "SELECT 1", password="wrong").rc != 0
     assert sql(host, "SELECT 1", user="postgres").rc != 0
+
+
+def client_name(user: str, password: str) -> str:
+    return f"{user}.{hashlib.sha256(f'{user} {password}'.encode()).hexdigest()[:4]}"
+
+
+def test_a_former_password_is_accepted_no_longer(host) -> None:
+    """Neither under the user's name nor under the one that went with it; the server's own has changed with it."""
+    assert sql(host, "SELECT current_user", user=client_name("shop", NEW)).stdout.strip() == "shop"
+    former = {"password": shlex.quote(FORMER)}
+    assert sql(host, "SELECT 1", user=client_name("shop", FORMER), **former).rc != 0
+    assert sql(host, "SELECT 1", **former).rc != 0
+    refused = host.run(
+        f"PGPASSWORD={former['password']} psql 'host=postgres-cluster.internal port=5434 user=shop dbname=shop' -c 'SELECT 1'"
+    )
+    assert "password authentication failed" in refused.stderr
 
 
 def test_it_listens_on_loopback_only(host) -> None:

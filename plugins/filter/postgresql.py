@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pool_users import client_name
 from ansible_collections.uptier.platform.plugins.plugin_utils import application, databases, postgresql_tuning
 
 MANAGED = sorted(databases.managed({"host": "any"}))
@@ -64,6 +65,14 @@ def databases_of(applications: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     return databases.databases(application.completed(applications))
 
 
+def pool_user(user: str, password: str) -> str:
+    """Return the name under which an application logs in to its pools with this password.
+
+    Former and new password are accepted side by side that way while a password is changed.
+    """
+    return client_name(user, str(password))
+
+
 class FilterModule:
     """Filters of uptier.platform for PostgreSQL."""
 
@@ -74,6 +83,7 @@ class FilterModule:
             "postgresql_parameters": postgresql_tuning.split_parameters,
             "patroni_members": patroni_members,
             "managed_postgresql": managed_postgresql,
+            "pool_user": pool_user,
             "databases": databases_of,
             "database_users": databases.database_users,
         }

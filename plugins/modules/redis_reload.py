@@ -52,6 +52,14 @@ options:
     type: str
     choices: [none, replicas, all]
     default: none
+  passwords:
+    description:
+      - Which passwords are accepted. V(exact), those of O(acl_file). V(kept), besides them those that are accepted now, so that clients
+        can take over a changed one whenever they want.
+      - V(retired) does nothing but end that.
+    type: str
+    choices: [exact, kept, retired]
+    default: exact
   credentials_file:
     description: Root-only file in which the administrator's password that worked last is kept.
     type: path
@@ -117,7 +125,6 @@ reason:
   description:
     - Machine-readable cause of a failure. C(not_running), C(setting_refused), C(no_healthy_replica), C(not_healthy),
       C(restart_failed), C(file_missing).
-      C(restart_failed), C(file_missing).
   returned: on failure
   type: str
   sample: no_healthy_replica
@@ -169,6 +176,7 @@ def main() -> None:
             "read_at_start": {"type": "list", "elements": "path", "default": []},
             "unit": {"type": "str", "default": "redis-node@{port}.service"},
             "restart": {"type": "str", "choices": ["none", "replicas", "all"], "default": "none"},
+            "passwords": {"type": "str", "choices": ["exact", "kept", "retired"], "default": "exact"},
             "credentials_file": {"type": "path", "default": "/var/lib/uptier/redis-admin"},
             "timeout": {"type": "float", "default": 120},
             **redis_common_argument_spec(),
@@ -194,9 +202,12 @@ def main() -> None:
             files = Files(config.parse_config(read(options["config_file"])), config.parse_acl(read(options["acl_file"])), times)
             name = socket.gethostname()
             nodes = [Node(name, options["address"], port) for port in options["ports"]]
-            instances = [Instance(node, files, dials, restart, options["timeout"], module.check_mode) for node in nodes]
+            keep = options["passwords"] == "kept"
+            instances = [Instance(node, files, dials, restart, options["timeout"], module.check_mode, keep=keep) for node in nodes]
         for instance in instances:
-            if options["restart"] == "none":
+            if options["passwords"] == "retired":
+                instance.retire()
+            elif options["restart"] == "none":
                 instance.apply()
             else:
                 instance.roll(options["restart"])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.etcd.members import CLIENT_PORT, PEER_PORT
 from ansible_collections.uptier.platform.plugins.plugin_utils import (
     application,
     application_check,
@@ -45,6 +46,7 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.postgresql_tuning 
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed, nearest
 from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of
 
+ETCD_PORTS = {"etcd_peer": PEER_PORT, "etcd_client": CLIENT_PORT}
 KNOWN_GROUPS = ("gateway", "app", "postgresql", "etcd", "redis", "monitoring", "backup")
 BUILT_IN_GROUPS = ("all", "ungrouped")
 # Key in the tier profile, by group.
@@ -250,6 +252,41 @@ def check_addresses(context: Context) -> list[Problem]:
         if len(hosts) > 1:
             fix = "Give each its own platform_address (or ansible_host)."
             problems.append(Problem(f"hosts {listed(hosts)}", f"share one address, {address}", fix))
+    return problems
+
+
+def check_moved(context: Context) -> list[Problem]:
+    """Refuse what would cut a living member off from the others, who know it under its address and port."""
+    problems: list[Problem] = []
+    ports: dict[tuple[str, str, str], list[str]] = {}
+    for host in context.hosts("all"):
+        lives = (context.probes.get(host, {}).get("found") or {}).get("lives") or {}
+        try:
+            address = address_of(host, context.hostvars[host])
+        except TopologyError:
+            continue  # check_addresses() says that
+        former: dict[str, set[str]] = {}
+        for what in (what for what in lives if host in context.hosts(what.partition("_")[0])):
+            place, dummy, port = str(lives[what]).rpartition(":") if what != "redis" else (str(lives[what]), "", "")
+            role = what.partition("_")[0]
+            if place != address and f"{role}_address" not in context.hostvars[host]:
+                former.setdefault(place, set()).add({"etcd": "its member of etcd", "redis": "its nodes of Redis"}[role])
+            declared = str(context.hostvars[host].get(f"{what}_port", ETCD_PORTS.get(what, "")))
+            if port and declared.isdigit() and declared != port:
+                ports.setdefault((f"{what}_port", declared, port), []).append(host)
+        for place, members in former.items():
+            seen = f"has the address {address} in the inventory, and the others know {' and '.join(sorted(members))} under {place}"
+            clear = {"its member of etcd": ("etcd", "/var/lib/etcd/default"), "its nodes of Redis": ("'redis-node@*'", "/var/lib/redis/*")}
+            units, data = (" ".join(clear[member][part] for member in sorted(members)) for part in (0, 1))
+            fix = (
+                f"Give it {place} again. Or, where the others are healthy and hold all data, have it join anew, one host at a time: on "
+                f"{host} `systemctl stop {units} && rm -r {data}`, then run this again."
+            )
+            problems.append(Problem(f"host {host}", seen, fix))
+    for (name, declared, port), hosts in ports.items():
+        seen = f"is {declared}, and the members of etcd on {listed(hosts)} are known to the others under {port}"
+        fix = f"Set it back to {port}: a living cluster keeps its ports, since its members and Patroni would not find each other during the change."
+        problems.append(Problem(f"variable {name}", seen, fix))
     return problems
 
 
@@ -748,6 +785,7 @@ CHECKS = (
     check_variables,
     check_inventory,
     check_addresses,
+    check_moved,
     check_sizes,
     check_backups,
     check_managed,

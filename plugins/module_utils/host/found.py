@@ -75,6 +75,7 @@ class Look:
         ours = [part["name"] for part in self.asked["found"] if any(self.exists(path) for path in part["ours"])]
         result: dict[str, Any] = {"platform": platform, "claims": claims, "ours": ours, "parts": {}, "clusters": [], "redis": []}
         result["redis_masters"] = self.redis_masters() if "Redis" in ours else 0
+        result["lives"] = self.lives(ours)
         result["strange_zone"] = self.strange_zone(self.asked["zone"])
         known = set(claims) | ({"all"} if platform else set())
         strange = [
@@ -296,6 +297,21 @@ class Look:
             for path in sorted(glob.glob(f"{directory}/append*/*.aof") + glob.glob(f"{directory}/*.aof")):
                 if os.path.getsize(path):
                     found.append({"where": self.name(path), "keys": None})
+        return found
+
+    def lives(self, ours: list[str]) -> dict[str, str]:
+        """Return under which address and port the platform's own members with data are known to others: {etcd_peer, etcd_client, redis}."""
+        found = {}
+        if "etcd" in ours and self.exists("var/lib/etcd/default/member"):
+            text = self.read("etc/etcd/etcd.env")
+            for name, key in (("etcd_peer", "ETCD_INITIAL_ADVERTISE_PEER_URLS"), ("etcd_client", "ETCD_ADVERTISE_CLIENT_URLS")):
+                match = re.search(rf"^{key}=https://(\S+)$", text, re.MULTILINE)
+                if match:
+                    found[name] = match[1]
+        if "Redis" in ours and glob.glob(self.path("var/lib/redis/*/nodes.conf")):
+            match = re.search(r"^cluster-announce-ip (\S+)$", self.read("etc/redis/node.conf"), re.MULTILINE)
+            if match:
+                found["redis"] = match[1]
         return found
 
     def redis_masters(self) -> int:

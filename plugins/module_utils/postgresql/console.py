@@ -15,9 +15,17 @@ NAME = "uptier console"
 
 
 class Console(Session):
-    """A session with the console. Who runs as PgBouncer's own user needs no password through its socket."""
+    """A session with the console, or through one of the pools. Who runs as PgBouncer's own user needs no password through its socket."""
 
-    def __init__(self, address: str | tuple[str, int], user: str, password: str = "", seconds: float = 5.0, name: str = NAME) -> None:
+    def __init__(
+        self,
+        address: str | tuple[str, int],
+        user: str,
+        password: str = "",
+        seconds: float = 5.0,
+        name: str = NAME,
+        database: str = "pgbouncer",
+    ) -> None:
         """Log in.
 
         Args:
@@ -25,12 +33,13 @@ class Console(Session):
             user: one of its administrators or readers of statistics.
             password: proved by SCRAM, where it is asked for.
             seconds: that each answer may take.
+            database: a pool, if not the console.
         """
         self._address = address
         self.login_seconds = seconds
         self._login = Client(password)
         try:
-            super().__init__("pgbouncer", user=user, name=name)
+            super().__init__(database, user=user, name=name)
         except ScramError as error:
             raise SessionError("not_the_server", f"PgBouncer at {self._where}: {error}.") from error
         self._socket.settimeout(seconds)

@@ -69,6 +69,19 @@ def acl_commands(wanted: Mapping[str, list[str]], running: Iterable[str]) -> lis
     return commands + ([["ACL", "DELUSER", *gone]] if gone else [])
 
 
+def with_former(wanted: Mapping[str, list[str]], running: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the wanted users with the passwords that a process accepts of them now besides: Redis takes any number."""
+    return {
+        user: rules + [word for word in running.get(user, []) if word[:1] == "#" and word not in rules] for user, rules in wanted.items()
+    }
+
+
+def former(wanted: Mapping[str, list[str]], running: Mapping[str, list[str]]) -> list[str]:
+    """Return the users of whom a process accepts other passwords than wanted."""
+    both = with_former(wanted, running)
+    return sorted(user for user in wanted if both[user] != wanted[user])
+
+
 def outdated(started: float, changed: Iterable[float]) -> bool:
     """Say whether a process began before one of the files that it reads only at its start was written."""
     return any(moment > started + 1 for moment in changed)

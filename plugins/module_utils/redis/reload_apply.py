@@ -49,7 +49,10 @@ class Instance:
         check: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        keep: bool = False,
     ) -> None:
+        """`keep` has the process accept the passwords that it accepted before besides."""
+        self.keep = keep
         self.node, self.files, self.dials, self.restart = node, files, dials, restart
         self.timeout, self.check, self.clock, self.sleep = timeout, check, clock, sleep
         self.report = Report()
@@ -110,10 +113,24 @@ class Instance:
         if tls:
             connection.call("CONFIG", "SET", *tls)
         before = connection.call("ACL", "LIST")
-        for command in config.acl_commands(self.files.users, connection.call("ACL", "USERS")):
+        users = config.with_former(self.files.users, config.parse_acl("\n".join(before))) if self.keep else self.files.users
+        for command in config.acl_commands(users, connection.call("ACL", "USERS")):
             connection.call(*command)
         if sorted(before) != sorted(connection.call("ACL", "LIST")):
             self.report.applied.append(f"{self.node.label} users")
+
+    def retire(self) -> None:
+        """Accept no password any longer that the file does not have."""
+        try:
+            with self.dial(self.node.address, self.node.port) as connection:
+                users = config.former(self.files.users, config.parse_acl("\n".join(connection.call("ACL", "LIST"))))
+                self.report.applied += [f"{self.node.label} former passwords of {', '.join(users)}"] if users else []
+                if not self.check:
+                    for user in users:
+                        connection.call("ACL", "SETUSER", user, "reset", *self.files.users[user])
+        except (Unreachable, RespError) as error:
+            text = f"{self.node.label} could not be told to accept former passwords no longer: {error}. Run it again."
+            raise Refusal("setting_refused", text, self.node.label) from error
 
     def needs_restart(self) -> str:
         """Say why only a restart helps, or nothing."""

@@ -365,7 +365,7 @@ def test_a_second_run(tree):
     converged(tree)
     facts = tree.look()
     assert said(facts) == []
-    assert set(facts) == {"platform", "claims", "ours", "parts", "clusters", "redis", "redis_masters", "strange_zone"}, (
+    assert set(facts) == {"platform", "claims", "ours", "parts", "clusters", "redis", "redis_masters", "lives", "strange_zone"}, (
         "nothing else is looked at there"
     )
 
@@ -465,3 +465,15 @@ def test_the_platforms_own_redis_tells_its_shape(tree, nodes, masters):
     tree.file("/etc/systemd/system/redis-node@.service")
     tree.file("/var/lib/redis/6379/nodes.conf", nodes)
     assert tree.look()["redis_masters"] == masters
+
+
+def test_the_platforms_own_members_tell_where_they_are_known(tree):
+    tree.file("/etc/systemd/system/redis-node@.service")
+    tree.file("/etc/systemd/system/etcd.service.d/platform.conf")
+    tree.file("/etc/redis/node.conf", "bind 10.0.0.3 127.0.0.1\ncluster-announce-ip 10.0.0.3\n")
+    peer, client = "ETCD_INITIAL_ADVERTISE_PEER_URLS=https://10.0.0.3:2380", "ETCD_ADVERTISE_CLIENT_URLS=https://10.0.0.3:2379"
+    tree.file("/etc/etcd/etcd.env", f"ETCD_NAME=app1\n{client}\n{peer}\n")
+    assert tree.look()["lives"] == {}, "without data nobody knows them yet"
+    tree.file("/var/lib/redis/6379/nodes.conf", NODES)
+    tree.file("/var/lib/etcd/default/member/snap/db")
+    assert tree.look()["lives"] == {"etcd_peer": "10.0.0.3:2380", "etcd_client": "10.0.0.3:2379", "redis": "10.0.0.3"}

@@ -684,6 +684,41 @@ def test_the_exporter_of_a_providers_server_has_its_port():
     assert "port 9187 is wanted by the PostgreSQL exporter and by service shop.web on mon1" in text(found)
 
 
+def living(**changes):
+    """A platform whose etcd and Redis live on the addresses and ports of the inventory."""
+    found = context(**changes)
+    for host in GROUPS["etcd"]:
+        address = found.hostvars[host]["ansible_host"]
+        found.probes[host]["found"] = {"lives": {"etcd_peer": f"{address}:2380", "etcd_client": f"{address}:2379", "redis": address}}
+    return found
+
+
+def test_a_living_member_keeps_its_address():
+    found = living()
+    assert p.check_moved(found) == []
+    host = GROUPS["etcd"][0]
+    former, found.hostvars[host]["ansible_host"] = found.hostvars[host]["ansible_host"], "10.0.0.77"
+    (problem,) = p.check_moved(found)
+    assert (problem.where, problem.fix.split(".  ")[0].startswith(f"Give it {former} again.")) == (f"host {host}", True)
+    seen = f"has the address 10.0.0.77 in the inventory, and the others know its member of etcd and its nodes of Redis under {former}"
+    assert problem.seen == seen
+    found.hostvars[host].update(etcd_address=former, redis_address=former)
+    assert p.check_moved(found) == [], "it was said where they are"
+
+
+@pytest.mark.parametrize(("name", "port"), [("etcd_peer_port", 2380), ("etcd_client_port", 2379)])
+def test_a_living_etcd_keeps_its_ports(name, port):
+    found = living()
+    for host in HOSTS:
+        found.hostvars[host][name] = "12380"
+    (problem,) = p.check_moved(found)
+    members = p.listed(GROUPS["etcd"])
+    assert problem.where == f"variable {name}"
+    assert problem.seen == f"is 12380, and the members of etcd on {members} are known to the others under {port}"
+    assert problem.fix.startswith(f"Set it back to {port}: ")
+    assert p.check_moved(context()) == [], "before there is a cluster any port will do"
+
+
 @pytest.mark.parametrize(("masters", "problems"), [(0, 0), (3, 0), (1, 0), (5, 1)])
 def test_a_shape_that_the_running_cluster_cannot_take(masters, problems):
     """The tier declares three masters; a new host remembers none."""

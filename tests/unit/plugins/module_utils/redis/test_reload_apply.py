@@ -87,7 +87,7 @@ class Fleet:
         if name == "CONFIG GET":
             return [word for pair in self.config[place].items() for word in pair]
         if name == "ACL LIST":
-            return [f"{user} {rule}" for user, rule in self.users[place].items()]
+            return [f"user {user} {rule}" for user, rule in self.users[place].items()]
         if name == "ACL USERS":
             return list(self.users[place])
         self.log.append(f"{self.nodes[place].label} {' '.join(words)}")
@@ -256,6 +256,28 @@ def test_a_new_password_is_brought_in_with_the_old_one() -> None:
     one = instance(fleet, 0, Files({"maxmemory": "200"}, {}), old="old")
     one.apply()
     assert one.report.applied[0] == "h0:6379 maxmemory: 100 -> 200"
+
+
+def test_a_former_password_is_kept_until_it_is_retired() -> None:
+    fleet = formed()
+    place = next(iter(fleet.nodes))
+    fleet.users[place]["sample"] = "on #former ~sample:* +@all"
+    files = Files({"maxmemory": "100"}, {"default": ["off"], "sample": ["on", "#new", "~sample:*", "+@all"]})
+    one = instance(fleet, 0, files)
+    one.keep = True
+    one.apply()
+    assert fleet.users[place]["sample"] == "on #new ~sample:* +@all #former"
+    again = instance(fleet, 0, files, check=True)
+    again.retire()
+    assert again.report.applied
+    assert "#former" in fleet.users[place]["sample"]
+    last = instance(fleet, 0, files)
+    last.retire()
+    assert fleet.users[place]["sample"] == "on #new ~sample:* +@all"
+    assert [text.partition(" ")[2] for text in last.report.applied] == ["former passwords of sample"]
+    nothing = instance(fleet, 0, files)
+    nothing.retire()
+    assert nothing.report.applied == []
 
 
 @pytest.mark.parametrize("trouble", ["password", "certificate"])

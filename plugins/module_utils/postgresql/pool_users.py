@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The file of PgBouncer's users while a password changes. Pure.
+
+A user of the database stands there under its own name, with the password that the pools show to the server: PgBouncer knows one per
+name. What clients show is decoupled from that: they log in under a name that goes with the password (`client_name`), so that the
+instances of an application that still have the former one and those that have the new one get in side by side. Which database and
+which user of the server they reach is said by the pool, not by that name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+ENTRY = re.compile(r'"((?:[^"]|"")*)" "((?:[^"]|"")*)"')
+DIGITS = 4
+
+
+def client_name(user: str, password: str) -> str:
+    """Return the name under which clients log in to the pools with this password.
+
+    Four digits tell two passwords apart, and are too few to check a guess of one by.
+    """
+    return f"{user}.{hashlib.sha256(f'{user} {password}'.encode()).hexdigest()[:DIGITS]}"
+
+
+def parse(text: str) -> dict[str, str]:
+    """Return name -> password of a file of users; what is not of its form is left out."""
+    return {name.replace('""', '"'): word.replace('""', '"') for name, word in ENTRY.findall(text)}
+
+
+def render(entries: Mapping[str, str]) -> str:
+    def quoted(text: str) -> str:
+        return '"' + text.replace('"', '""') + '"'
+
+    return "".join(f"{quoted(name)} {quoted(entries[name])}\n" for name in entries)
+
+
+def differing(users: Mapping[str, str], seen: Mapping[str, str]) -> list[str]:
+    """Return the users whose password in the pools is another one than wanted."""
+    return sorted(user for user in users if seen.get(user, users[user]) != users[user])
+
+
+def former(users: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, str]:
+    """Return the entries with which clients got in before: those of users that there still are, under other passwords."""
+    shape = re.compile(rf"(.+)\.[0-9a-f]{{{DIGITS}}}")
+    found = {}
+    for name, word in seen.items():
+        match = shape.fullmatch(name)
+        if match and match[1] in users and client_name(match[1], users[match[1]]) != name and client_name(match[1], word) == name:
+            found[name] = word
+    return found
+
+
+def entries(
+    users: Mapping[str, str], others: Mapping[str, str], seen: Mapping[str, str], serving: Mapping[str, str], keep: bool = True
+) -> dict[str, str]:
+    """Return what the file shall hold.
+
+    Args:
+        users: users of the database and their passwords.
+        others: who may use the console.
+        seen: what the file holds now.
+        serving: users whose password at the server is still another one, and that.
+        keep: let clients with a former password in.
+    """
+    found: dict[str, str] = {}
+    for user in sorted(users):
+        found[user] = serving.get(user, users[user])
+        found[client_name(user, users[user])] = users[user]
+    if keep:
+        found.update(sorted(former(users, seen).items()))
+    return {**found, **others}

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Changes the passwords with which a host's pools log in to the server, while clients go on.
+
+No administrator of the server is needed: a role may change its own password, and the host knows the former one, from its file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql import pool_users, scram
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.console import Console
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import Remote
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.sql import identifier, literal
+
+NAME = "uptier passwords"
+LOOK_SECONDS = 0.2
+# PgBouncer takes a signal over within its loop; a connection that it begins just then may still show the former password.
+SETTLE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Database:
+    """A pool: its name, the database behind it, the user that it logs in as, and how many connections it may have."""
+
+    name: str
+    database: str
+    user: str
+    read_only: bool = False
+    size: int = 2
+
+
+@dataclass
+class Pools:
+    """The pools of this host. `leader` is where the server takes writes, `replicas` where it is read from, `listen` where PgBouncer
+    listens, and `ca` the text of the server's authority."""
+
+    path: str
+    users: Mapping[str, str] = field(repr=False)
+    others: Mapping[str, str] = field(repr=False)
+    databases: Sequence[Database]
+    leader: tuple[str, int]
+    replicas: tuple[str, int]
+    listen: tuple[str, int]
+    ca: str = field(repr=False)
+    reload: Callable[[], None]
+    pending: str = "/run/uptier/pool_users.pending"
+    ready: str = "/run/uptier/pool_users.ready"
+    gid: int = -1
+    check: bool = False
+
+    def seen(self) -> dict[str, str]:
+        try:
+            with open(self.path, encoding="utf-8") as handle:
+                return pool_users.parse(handle.read())
+        except FileNotFoundError:
+            return {}
+
+    def present(self, create: bool) -> tuple[bool, list[str]]:
+        """Write the file as far as that interrupts nobody.
+
+        Returns:
+            Whether something changed, and the users whose password has to be changed at the server first.
+        """
+        exists = os.path.exists(self.path)
+        if not exists and not create:
+            return False, []
+        seen = self.seen()
+        serving: dict[str, str] = {}
+        rotate: list[str] = []
+        for user in pool_users.differing(self.users, seen):
+            known = self._known(user, seen[user])
+            if known == "former":
+                rotate.append(user)
+            if known == "former" or (known != "new" and not create):
+                serving[user] = seen[user]
+        if rotate and not self.check:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.ready)
+        changed = self._write(pool_users.entries(self.users, self.others, seen, serving))
+        return changed or bool(rotate), rotate
+
+    def retire(self) -> bool:
+        """Let nobody in any longer who shows a former password."""
+        seen = self.seen()
+        if not seen:
+            return False
+        serving = {user: seen[user] for user in pool_users.differing(self.users, seen)}
+        return self._write(pool_users.entries(self.users, self.others, seen, serving, keep=False))
+
+    def alter(self) -> list[str]:
+        """Have the server take the new passwords, where it has the former ones. Return whose."""
+        done = []
+        seen = self.seen()
+        for user in pool_users.differing(self.users, seen):
+            if self._known(user, seen[user]) != "former":
+                continue
+            with self._remote(user, seen[user]).session(name=NAME) as session:
+                # Who only reads says so by a setting of its own, and may lift it.
+                session.script("SET default_transaction_read_only = off")
+                word = literal(scram.verifier(self.users[user]))
+                session.execute(f"ALTER ROLE {identifier(user)} PASSWORD {word}")
+            done.append(user)
+        return done
+
+    def follow(self, timeout: float) -> list[str]:
+        """Show the server the new passwords from the moment that it takes them. Return whose, those that came in time.
+
+        Until then each pool keeps a connection: one that has none and cannot open any would refuse its clients.
+        """
+        seen = self.seen()
+        waiting = pool_users.differing(self.users, seen)
+        switched: list[str] = []
+        keepers = [keeper for one in self.databases if one.user in waiting for keeper in [self._keeper(one, seen)] if keeper]
+        deadline = Deadline(timeout)
+        os.makedirs(os.path.dirname(self.ready), exist_ok=True)
+        with open(self.ready, "w", encoding="utf-8"):
+            pass
+        try:
+            while waiting and not deadline.passed:
+                now = [user for user in waiting if self._everywhere(user)]
+                if now:
+                    switched += now
+                    waiting = [user for user in waiting if user not in now]
+                    serving = {user: seen[user] for user in waiting}
+                    self._write(pool_users.entries(self.users, self.others, self.seen(), serving))
+                else:
+                    for keeper, idle in keepers:
+                        if idle:
+                            with contextlib.suppress(PostgresqlError):
+                                keeper.script("SELECT 1")
+                    time.sleep(LOOK_SECONDS)
+            if switched:
+                time.sleep(SETTLE_SECONDS)
+        finally:
+            for keeper, idle in keepers:
+                with contextlib.suppress(PostgresqlError), keeper:
+                    if not idle:
+                        keeper.script("ROLLBACK")
+            os.unlink(self.ready)
+        return switched
+
+    def _keeper(self, one: Database, seen: Mapping[str, str]) -> tuple[Console, bool] | None:
+        """Have the pool open a connection, and hold it where that leaves others; tell whether it is left idle."""
+        try:
+            session = Console(self.listen, one.user, seen[one.user], name=NAME, database=one.name)
+            session.script("BEGIN; SELECT 1" if one.size > 1 else "SELECT 1")
+        except PostgresqlError:
+            return None  # all its connections are in use: it has some
+        return session, one.size <= 1
+
+    def _remote(self, user: str, password: str, where: tuple[str, int] | None = None) -> Remote:
+        host, port = where or self.leader
+        database = next(one.database for one in self.databases if one.user == user)
+        return Remote(host, user, password, port, database, self.ca, 5)
+
+    def _known(self, user: str, before: str) -> str:
+        """Tell which password the server takes: `new`, `former`, or neither (empty), also where it does not answer."""
+        try:
+            if self._remote(user, self.users[user]).accepts(user, self.users[user]):
+                return "new"
+            return "former" if self._remote(user, before).accepts(user, before) else ""
+        except (PostgresqlError, OSError):
+            return ""
+
+    def _everywhere(self, user: str) -> bool:
+        """Tell whether every server that this user's pools lead to takes its new password: standbys learn it a moment later."""
+        places = {self.replicas if one.read_only else self.leader for one in self.databases if one.user == user}
+        try:
+            return all(self._remote(user, self.users[user], place).accepts(user, self.users[user]) for place in sorted(places))
+        except (PostgresqlError, OSError):
+            return False
+
+    def _write(self, wanted: Mapping[str, str]) -> bool:
+        """Write the file and have PgBouncer read it. A run that was killed in between leaves word of that for the next one."""
+        text = pool_users.render(wanted)
+        try:
+            with open(self.path, encoding="utf-8") as handle:
+                same = handle.read() == text
+            state: Any = os.stat(self.path)
+            same = same and state.st_mode & 0o7777 == 0o640 and state.st_uid == 0 and self.gid in (-1, state.st_gid)
+        except FileNotFoundError:
+            same = False
+        if same and not os.path.exists(self.pending):
+            return False
+        if self.check:
+            return True
+        os.makedirs(os.path.dirname(self.pending), exist_ok=True)
+        with open(self.pending, "w", encoding="utf-8"):
+            pass
+        temporary = f"{self.path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as handle:
+            handle.write(text)
+            os.fchown(handle.fileno(), 0 if os.geteuid() == 0 else -1, self.gid)
+            os.fchmod(handle.fileno(), 0o640)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, self.path)
+        self.reload()
+        os.unlink(self.pending)
+        return True
