@@ -6,12 +6,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
-from harness.platform import ROOT, Platform, Run, wait
+from harness.platform import Platform, Run, wait
 from harness.web import User
 
 RESTORED_SECONDS = 180
@@ -81,18 +80,7 @@ def served(user: User) -> bool:
 
 def killed_in(platform: Platform, task: str, *options: str) -> None:
     """Begin a restore and kill the controller when this task has its first result."""
-    command = [
-        platform.tool("ansible-playbook"),
-        "playbooks/restore_postgresql.yml",
-        "-i",
-        str(platform.inventory),
-        *platform.vault_arguments(),
-    ]
-    with subprocess.Popen(
-        [*command, "-e", "pg_confirm=main", *options],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "UPTIER_LAB": platform.lab},
-    ) as process:  # fmt: skip
+    with platform.start_playbook("restore_postgresql", "-e", "pg_confirm=main", *options, own_session=True) as process:
         assert process.stdout
         seen = []
         for line in process.stdout:

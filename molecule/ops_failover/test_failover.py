@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from harness.patroni import CURL, change
-from harness.platform import ROOT, Platform, wait
+from harness.platform import Platform, wait
 from harness.probes import Probe, missing_rows, prepare_writes
 
 ROUNDS = int(os.environ.get("UPTIER_ROUNDS", "1"))
@@ -146,23 +146,8 @@ def test_switchover_waits_for_no_endless_transaction(platform: Platform) -> None
 def test_two_runs_at_once_and_a_killed_controller(platform: Platform) -> None:
     """The second run is told who is at work. The first one's death leaves no pool paused, and the next run finishes."""
     leader, standby = roles(platform)
-    command = [
-        platform.tool("ansible-playbook"),
-        "playbooks/switchover_postgresql.yml",
-        "-i",
-        str(platform.inventory),
-        "-e",
-        f"pg_leader={leader}",
-    ]
-    with subprocess.Popen(
-        [*command, *platform.vault_arguments(), "-e", "pg_switchover_lead_seconds=45"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "UPTIER_LAB": platform.lab},
-    ) as process:
+    options = ("-e", f"pg_leader={leader}")
+    with platform.start_playbook("switchover_postgresql", *options, "-e", "pg_switchover_lead_seconds=45", own_session=True) as process:
         assert process.stdout
         for line in process.stdout:
             # The name of a task is not printed before its first result.

@@ -21,32 +21,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness.platform import ROOT, Platform
+from harness.platform import Platform
 
 LIMIT = 900
 
 
 def killed_run(platform: Platform, tags: str, moment: str) -> None:
     """Run (with tags, or all of it where there are none) until a task's heading matches, then kill the controller and its workers."""
-    command = [
-        platform.tool("ansible-playbook"),
-        f"playbooks/{platform.tier}.yml",
-        "-i",
-        str(platform.inventory),
-        *platform.vault_arguments(),
-        *([f"--tags={tags}"] if tags else []),
-    ]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "UPTIER_LAB": platform.lab}
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    process = platform.start_playbook(None, *([f"--tags={tags}"] if tags else []), own_session=True)
     assert process.stdout is not None
     start = time.monotonic()
     tail: list[str] = []

@@ -139,29 +139,31 @@ class Platform:
     def background(self, host: str, command: str, stdout: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
         return self.reach.start(self.container(host), ["sh", "-c", command], stdout=stdout)
 
-    def playbook(self, name: str | None = None, *arguments: str, inventory: Path | None = None, timeout: float = 1500) -> Run:
-        command = [
-            self.tool("ansible-playbook"),
-            f"playbooks/{name or self.tier}.yml",
-            "-i",
-            str(inventory or self.inventory),
-            *self.vault_arguments(),
-            *arguments,
-        ]
-        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "UPTIER_LAB": self.lab}
-        start = time.monotonic()
-        done = subprocess.run(
-            command,
+    def start_playbook(
+        self, name: str | None = None, *arguments: str, inventory: Path | None = None, own_session: bool = False
+    ) -> subprocess.Popen[str]:
+        """A playbook that runs, the tier's without a name; its output is one stream."""
+        words = [f"playbooks/{name or self.tier}.yml", "-i", str(inventory or self.inventory), *self.vault_arguments(), *arguments]
+        return subprocess.Popen(
+            [self.tool("ansible-playbook"), *words],
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "UPTIER_LAB": self.lab},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
-            check=False,
+            start_new_session=own_session,
         )
-        return Run(done.returncode, done.stdout, time.monotonic() - start)
+
+    def playbook(self, name: str | None = None, *arguments: str, inventory: Path | None = None, timeout: float = 1500) -> Run:
+        start = time.monotonic()
+        with self.start_playbook(name, *arguments, inventory=inventory) as process:
+            try:
+                output, dummy = process.communicate(timeout=timeout)
+            except BaseException:  # as subprocess.run does: nothing goes on running
+                process.kill()
+                raise
+        return Run(process.returncode, output, time.monotonic() - start)
 
     # Faults -----------------------------------------------------------------------------------------------------
 

@@ -5,17 +5,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.template import trust_as_template
 
 ROOT = Path(__file__).resolve().parents[3]
-PLAYBOOK = shutil.which("ansible-playbook") or str(Path(sys.executable).with_name("ansible-playbook"))
 WEB = {"name": "web", "command": "node x", "port": 3000, "health": "/up"}
 CASES: dict[str, dict[str, Any]] = {
     "name alone": {"name": "shop"},
@@ -77,43 +74,25 @@ EVERYTHING = """{% set all = namespace(values={}, files=[], texts={}) %}
 {% endif %}
 {% endfor %}
 {% for file in all.files %}
-{% set text = lookup('ansible.builtin.template', playbook_dir ~ '/roles/' ~ file.role ~ '/templates/' ~ file.src, template_vars=file.vars | default({})) %}
+{% set text = lookup('ansible.builtin.template', 'roles/' ~ file.role ~ '/templates/' ~ file.src, template_vars=file.vars | default({})) %}
 {% set all.texts = all.texts | combine({file.dest | basename: text}) %}
 {% endfor %}
 {{ {'values': all.values, 'texts': all.texts} | to_json }}
 """
 
 
-def plays(output: Path) -> list[dict[str, Any]]:
-    files = [ROOT / "roles" / role / name for role in ROLES for name in ("defaults/main.yml", "vars/main.yml")]
-    lists = {f"files_of_{role}": files for role, (dummy, dummy, files) in ROLES.items() if files}
-    made = {role: [names, templates, f"files_of_{role}" if files else ""] for role, (names, templates, files) in ROLES.items()}
-    return [
-        {
-            "name": case,
-            "hosts": "localhost",
-            "connection": "local",
-            "gather_facts": False,
-            "vars": {"platform_applications": [application], "made": made, **lists},
-            "vars_files": [str(path) for path in files if path.is_file()],
-            "tasks": [{"ansible.builtin.copy": {"content": EVERYTHING, "dest": str(output / f"{case}.json"), "mode": "0644"}}],
-        }
-        for case, application in CASES.items()
-    ]
-
-
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Render everything of all cases in one run of Ansible."""
-    output = tmp_path_factory.mktemp("applications")
-    playbook = output / "render.yml"
-    (output / "roles").symlink_to(ROOT / "roles")
-    playbook.write_text(json.dumps(plays(output)), encoding="utf-8")
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
-    command = [PLAYBOOK, "-i", "localhost,", "-e", json.dumps(VALUES), str(playbook)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    return {case: json.loads((output / f"{case}.json").read_text(encoding="utf-8")) for case in CASES}
+def rendered(rendering: Any, variable_files: Callable[..., list[Path]]) -> dict[str, Any]:
+    """What all roles make of each case."""
+    lists = {f"files_of_{role}": trust_as_template(files) for role, (dummy, dummy, files) in ROLES.items() if files}
+    made = {role: [names, templates, f"files_of_{role}" if files else ""] for role, (names, templates, files) in ROLES.items()}
+    all_roles = rendering(VALUES)
+    return {
+        case: json.loads(
+            all_roles.show(EVERYTHING, variable_files(*ROLES), variables={"platform_applications": [application], "made": made, **lists})
+        )
+        for case, application in CASES.items()
+    }
 
 
 @pytest.mark.parametrize("case", CASES)

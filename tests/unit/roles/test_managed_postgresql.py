@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ansible_collections.uptier.platform.plugins.filter.postgresql import manage
 from ansible_collections.uptier.platform.plugins.plugin_utils import scrape
 
 ROOT = Path(__file__).resolve().parents[3]
+RenderRole = Callable[[str, Sequence[str], Mapping[str, Any]], dict[str, str]]
 PLAYBOOK = shutil.which("ansible-playbook") or str(Path(sys.executable).with_name("ansible-playbook"))
 MANAGED = {"host": "db.provider.example", "port": 25060, "replica_host": "ro.provider.example", "ca": "/x/ca.crt", "admin_user": "admin"}
 VALUES = {
@@ -40,11 +42,13 @@ def play(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([PLAYBOOK, *words], env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
-def render(output: Path, role: str, template: str, **more: Any) -> str:
-    variables = {**VALUES, "role_directory": str(ROOT / "roles" / role), "output": str(output), "only": template, **more}
-    done = play("-i", "localhost,", "-e", json.dumps(variables), str(Path(__file__).parent / "files" / "render.yml"))
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    return (output / template.removesuffix(".j2")).read_text(encoding="utf-8")
+@pytest.fixture
+def render(render_role: RenderRole) -> Callable[..., str]:
+    def render(role: str, template: str, **more: Any) -> str:
+        (text,) = render_role(role, [template], {**VALUES, **more}).values()
+        return text
+
+    return render
 
 
 def test_what_is_left_out_is_filled_in() -> None:
@@ -59,23 +63,23 @@ def test_what_is_left_out_is_filled_in() -> None:
         managed_postgresql(MANAGED, "hots")
 
 
-def test_pools_go_to_the_provider(tmp_path: Path) -> None:
-    text = render(tmp_path, "pgbouncer", "pgbouncer.ini.j2", platform_managed_postgresql=MANAGED)
+def test_pools_go_to_the_provider(render: Callable[..., str]) -> None:
+    text = render("pgbouncer", "pgbouncer.ini.j2", platform_managed_postgresql=MANAGED)
     assert "shop = host=db.provider.example port=25060 dbname=shop user=shop " in text
     assert "shop_ro = host=ro.provider.example port=25060 dbname=shop user=shop_ro " in text
     assert "server_tls_sslmode = verify-full\nserver_tls_ca_file = /etc/uptier/managed-postgresql/ca.crt\n" in text
     assert "server_tls_protocols = tlsv1.3,tlsv1.2\n" in text
 
 
-def test_pools_go_through_the_router_without_one(tmp_path: Path) -> None:
-    text = render(tmp_path, "pgbouncer", "pgbouncer.ini.j2")
+def test_pools_go_through_the_router_without_one(render: Callable[..., str]) -> None:
+    text = render("pgbouncer", "pgbouncer.ini.j2")
     assert "shop = host=postgres-cluster.internal port=5000 dbname=shop user=shop " in text
     assert "shop_ro = host=postgres-cluster.internal port=5001 dbname=shop user=shop_ro " in text
     assert "server_tls_ca_file = /etc/uptier/pki/ca.crt\nserver_tls_protocols = tlsv1.3\n" in text
 
 
-def test_migrations_go_to_the_provider(tmp_path: Path) -> None:
-    text = render(tmp_path, "app", "migrate.env.j2", platform_managed_postgresql=MANAGED)
+def test_migrations_go_to_the_provider(render: Callable[..., str]) -> None:
+    text = render("app", "migrate.env.j2", platform_managed_postgresql=MANAGED)
     for line in ('PGHOST="db.provider.example"', 'PGPORT="25060"', 'PGSSLROOTCERT="/etc/uptier/managed-postgresql/ca.crt"'):
         assert line in text
 
@@ -87,9 +91,9 @@ def test_migrations_go_to_the_provider(tmp_path: Path) -> None:
         ({}, "host=127.0.0.1 port=5432 dbname=postgres sslmode=verify-full sslrootcert=/etc/uptier/pki/ca.crt", True),
     ],
 )  # fmt: skip
-def test_the_exporter_asks_the_provider(tmp_path: Path, managed: dict[str, Any], source: str, archive: bool) -> None:
-    assert source in render(tmp_path, "exporters", "postgres.j2", platform_managed_postgresql=managed)
-    queries = yaml.safe_load(render(tmp_path, "exporters", "postgres-queries.yml.j2", platform_managed_postgresql=managed))
+def test_the_exporter_asks_the_provider(render: Callable[..., str], managed: dict[str, Any], source: str, archive: bool) -> None:
+    assert source in render("exporters", "postgres.j2", platform_managed_postgresql=managed)
+    queries = yaml.safe_load(render("exporters", "postgres-queries.yml.j2", platform_managed_postgresql=managed))
     assert ("pg_archive" in queries) == archive
     assert {"pg_instance", "pg_standby", "pg_slot"} <= set(queries)
 

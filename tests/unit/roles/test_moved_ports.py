@@ -5,11 +5,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,57 +83,22 @@ def secrets() -> dict[str, str]:
     return {name: f"{name}-0123456789" for name in names}
 
 
-def play(label: str) -> dict[str, Any]:
-    """A play that shows what a role computes and renders on one host, without running it."""
-    role, (host, templates) = label.partition(":")[0], ROLES[label]
-    folder = ROOT / "roles" / role
-    files = [folder / "defaults" / "main.yml", folder / "vars" / "main.yml"]
-    files = [path for path in (files if role in os.listdir(ROOT / "roles") else [SHARED]) if path.is_file()]
-    defaults, internal = ([yaml.safe_load(path.read_text(encoding="utf-8")) for path in files] + [{}])[:2]
-    names = [name for name, value in defaults.items() if SPEAKS_OF_PORTS.search(f"{name} {value}")]
-    # Of the internal ones, those that are one text: the addresses at which a role asks its own daemon.
-    names += [name for name, value in internal.items() if isinstance(value, str) and SPEAKS_OF_PORTS.search(value)]
-    parts = [f"'{name}': lookup('ansible.builtin.vars', '{name}')" for name in names]
-    parts += [f"'{name}': lookup('ansible.builtin.template', '{folder / 'templates' / name}')" for name in templates]
-    return {
-        "name": label,
-        "hosts": host,
-        "connection": "local",
-        "gather_facts": False,
-        "vars_files": [str(path) for path in files],
-        "tasks": [{"name": "Show", "ansible.builtin.debug": {"msg": "{{ {" + ", ".join(parts) + "} }}"}}],
-    }
-
-
-def render(output: Path, moved: dict[str, int]) -> dict[str, str]:
+def render_all(rendering: Any, hosts: Path, moved: dict[str, int]) -> dict[str, str]:
     """Return what each role computes and writes, as text, by role and name of variable or template."""
-    output.mkdir()
-    inventory = {
-        "all": {
-            "hosts": {host: {"ansible_host": f"10.0.0.{number}"} for number, host in enumerate(HOSTS, 11)},
-            "children": {group: {"hosts": {host: {}}} for host, groups in HOSTS.items() for group in groups},
-        }
-    }
-    (output / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
-    (output / "play.yml").write_text(yaml.safe_dump([play(label) for label in ROLES]), encoding="utf-8")
-    playbook = shutil.which("ansible-playbook") or str(Path(sys.executable).with_name("ansible-playbook"))
-    # Extra variables, because files of variables, which stand in for roles here, would hide those of the inventory.
-    variables = {**secrets(), **VALUES, **moved}
-    done = subprocess.run(
-        [playbook, "-i", str(output / "hosts.yml"), "-e", json.dumps(variables), str(output / "play.yml")],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    shown = rendering({**secrets(), **VALUES, **moved}, hosts)
     found = {}
-    for shown in json.loads(done.stdout)["plays"]:
-        label = shown["play"]["name"]
-        ((answer,),) = ([task["hosts"][host] for host in task["hosts"]] for task in shown["tasks"])
-        for name, value in answer["msg"].items():
+    for label, (host, templates) in ROLES.items():
+        role = label.partition(":")[0]
+        folder = ROOT / "roles" / role
+        files = [folder / "defaults" / "main.yml", folder / "vars" / "main.yml"]
+        files = [path for path in (files if folder.is_dir() else [SHARED]) if path.is_file()]
+        defaults, internal = ([yaml.safe_load(path.read_text(encoding="utf-8")) for path in files] + [{}])[:2]
+        names = [name for name, value in defaults.items() if SPEAKS_OF_PORTS.search(f"{name} {value}")]
+        # Of the internal ones, those that are one text: the addresses at which a role asks its own daemon.
+        names += [name for name, value in internal.items() if isinstance(value, str) and SPEAKS_OF_PORTS.search(value)]
+        parts = [f"'{name}': lookup('ansible.builtin.vars', '{name}')" for name in names]
+        parts += [f"'{name}': lookup('ansible.builtin.template', '{folder / 'templates' / name}')" for name in templates]
+        for name, value in shown.show("{{ {" + ", ".join(parts) + "} }}", files, host).items():
             found[f"{label}: {name}"] = value if isinstance(value, str) else json.dumps(value)
     return found
 
@@ -147,10 +108,17 @@ MOVED = {ports.table()[name].variable: 21000 + 20 * number for number, name in e
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, str]]:
+def rendered(rendering: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, str]]:
     """What is rendered by default, and with all ports moved."""
-    folder = tmp_path_factory.mktemp("ports")
-    return render(folder / "default", {}), render(folder / "moved", MOVED)
+    hosts = tmp_path_factory.mktemp("ports") / "hosts.yml"
+    inventory = {
+        "all": {
+            "hosts": {host: {"ansible_host": f"10.0.0.{number}"} for number, host in enumerate(HOSTS, 11)},
+            "children": {group: {"hosts": {host: {}}} for host, groups in HOSTS.items() for group in groups},
+        }
+    }
+    hosts.write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    return render_all(rendering, hosts, {}), render_all(rendering, hosts, MOVED)
 
 
 def count(number: int, text: str) -> int:

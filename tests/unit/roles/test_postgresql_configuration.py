@@ -4,12 +4,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleError
 
+Render = Callable[..., dict[str, str]]
 ROOT = Path(__file__).resolve().parents[3]
 VALUES = {
     "platform_address": "192.0.2.1",
@@ -35,30 +33,15 @@ VALUES = {
 }
 
 
-def render(output: Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    playbook = shutil.which("ansible-playbook") or str(Path(sys.executable).with_name("ansible-playbook"))
-    variables = {
-        **VALUES,
-        "role_directory": str(ROOT / "roles" / "postgresql"),
-        "output": str(output),
-        "only": "[ph][au]*.[yc]*.j2",
-        **more,
-    }
-    return subprocess.run(
-        [playbook, "-i", "localhost,", "-e", json.dumps(variables), str(Path(__file__).parent / "files" / "render.yml")],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+@pytest.fixture(scope="module")
+def render(render_role: Render) -> Render:
+    """Return what renders the settings with some variables more."""
+    return lambda **more: render_role("postgresql", ["patroni.yml.j2", "huge-pages.conf.j2"], {**VALUES, **more})
 
 
-def test_settings_begin_with_a_summary(tmp_path: Path) -> None:
-    done = render(tmp_path)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    text = (tmp_path / "patroni.yml").read_text(encoding="utf-8")
+def test_settings_begin_with_a_summary(render: Render) -> None:
+    files = render()
+    text = files["patroni.yml"]
     head = text.partition("\n\n")[0].splitlines()
     assert "# PostgreSQL 15, member localhost of main, computed for 11468 MiB, 8 processors, 200 connections, oltp, ssd:" in head, (
         "\n".join(head)
@@ -68,19 +51,16 @@ def test_settings_begin_with_a_summary(tmp_path: Path) -> None:
     assert "# Huge pages: reserved by postgresql-huge-pages.service." in head
     settings = yaml.safe_load(text)["postgresql"]["parameters"]
     assert settings["huge_pages"] == "try"
-    asked = (tmp_path / "huge-pages.conf").read_text(encoding="utf-8").splitlines()
+    asked = files["huge-pages.conf"].splitlines()
     assert "max_connections = '200'" in asked
     assert "shared_buffers = '2867MB'" in asked
     assert not [line for line in asked if line.startswith("ssl")]
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def settings(render: Render) -> dict[str, Any]:
     """Patroni's settings for PostgreSQL where the repository is on another host."""
-    output = tmp_path_factory.mktemp("rendered")
-    done = render(output, postgresql_archive_remote=True, only="patroni.yml.j2")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    return yaml.safe_load((output / "patroni.yml").read_text(encoding="utf-8"))["postgresql"]
+    return yaml.safe_load(render(postgresql_archive_remote=True)["patroni.yml"])["postgresql"]
 
 
 def test_patroni_announces_a_promotion_to_the_program_that_fetches_wal(
@@ -115,15 +95,13 @@ def test_the_announcement_never_forbids_the_promotion(settings: dict[str, Any], 
     assert file.exists() == writable
 
 
-def test_pools_that_do_not_fit_are_refused_with_the_numbers(tmp_path: Path) -> None:
-    done = render(tmp_path, postgresql_max_connections=100)
-    assert done.returncode != 0
-    said = " ".join((done.stdout + done.stderr).split())
+def test_pools_that_do_not_fit_are_refused_with_the_numbers(render: Render) -> None:
+    with pytest.raises(AnsibleError) as refused:
+        render(postgresql_max_connections=100)
+    said = " ".join(str(refused.value).split())
     assert "The pools may take 120 connections and 20 are reserved, 140 together, but postgresql_max_connections is 100." in said
     assert "Raise postgresql_max_connections to 140 or lower pgbouncer_connection_budget to 80." in said
 
 
-def test_a_small_host_reserves_no_huge_pages(tmp_path: Path) -> None:
-    done = render(tmp_path, platform_memory_mb=4096)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "# Huge pages: used where there are some, not reserved." in (tmp_path / "patroni.yml").read_text(encoding="utf-8")
+def test_a_small_host_reserves_no_huge_pages(render: Render) -> None:
+    assert "# Huge pages: used where there are some, not reserved." in render(platform_memory_mb=4096)["patroni.yml"]

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+import yaml
 
+T = TypeVar("T", bound=ast.AST)
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -162,3 +166,38 @@ def test_a_failure_is_named_and_a_shown_difference_is_not_one() -> None:
     ]
     assert run_tests.named_failures("ok\nended here: the stage has used up its time\n") == ["ended here: the stage has used up its time"]
     assert run_tests.named_failures("nothing\nlast words\n") == ["last words"]
+
+
+def test_the_syntax_stage_parses_every_role() -> None:
+    """ansible-lint leaves that to it; what `include_role` names is parsed only when a run comes there."""
+    (parsed,) = [command for command in run_tests.syntax() if "--syntax-check" in command]
+    playbooks = [path for path in parsed if isinstance(path, Path) and path.suffix == ".yml"]
+    roles: set[str] = set()
+    for path in playbooks:
+        for play in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
+            playbooks += [path.parent / play[word] for word in ("import_playbook", "ansible.builtin.import_playbook") if word in play]
+            named = [role["role"] if isinstance(role, dict) else role for role in play.get("roles", [])]
+            named += [task["ansible.builtin.import_role"]["name"] for task in play.get("tasks", []) if "ansible.builtin.import_role" in task]
+            roles |= {name.rpartition(".")[2] for name in named}
+    assert {path.name for path in (ROOT / "roles").iterdir()} <= roles
+
+
+def test_the_newest_core_runs_all_tests_that_import_ansible() -> None:
+    left_out = {Path(word.partition("=")[2]) for word in run_tests.without_ansible() if word.startswith("--ignore=")}
+    assert Path("tests/unit/docs/test_reference.py") in left_out
+    parts = [*(ROOT / "plugins/plugin_utils").glob("*.py"), *(ROOT / "plugins/module_utils").rglob("*.py")]
+    importing = {path.stem for path in parts if imports_ansible(path)}
+    assert "specification" in importing
+    for path in left_out:
+        assert not imports_ansible(ROOT / path), path
+        used = {alias.name for node in nodes(ROOT / path, ast.ImportFrom) for alias in node.names}
+        assert not used & importing, path
+
+
+def nodes(path: Path, kind: type[T]) -> list[T]:
+    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kind)]
+
+
+def imports_ansible(path: Path) -> bool:
+    names = [node.module or "" for node in nodes(path, ast.ImportFrom)] + [a.name for node in nodes(path, ast.Import) for a in node.names]
+    return any(name.partition(".")[0] == "ansible" for name in names)
