@@ -98,7 +98,7 @@ def pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(Pools, "_remote", lambda self, *words: server.remote(self, *words))
         monkeypatch.setattr(Pools, "_keeper", lambda self, one, seen: None)
         monkeypatch.setattr(pool_users_apply.os, "fchown", lambda *words: None)
-        monkeypatch.setattr(pool_users_apply, "SETTLE_SECONDS", 0)
+        monkeypatch.setattr(pool_users_apply, "LOOK_SECONDS", 0)
         path = tmp_path / "userlist.txt"
         if exists and not path.exists():
             path.write_text(render(entries({"shop": OLD}, ADMIN, {}, {})), encoding="utf-8")
