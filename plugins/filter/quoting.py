@@ -38,7 +38,6 @@ class FilterModule:
             "quote_nginx_path": quoting.nginx_path,
             "quote_pgbouncer_parameter": quoting.pgbouncer_parameter,
             "quote_pgbouncer_setting": quoting.pgbouncer_setting,
-            "quote_pgbouncer_user": quoting.pgbouncer_user,
             "quote_redis_acl": quoting.redis_acl,
             "quote_redis_setting": quoting.redis_setting,
             "systemd_command": quoting.systemd_command,

@@ -110,6 +110,14 @@ options:
         description: Its port.
         type: int
         default: 6432
+  socket:
+    description: Directory of PgBouncer's socket.
+    type: path
+    default: /run/postgresql
+  user:
+    description: System user as which PgBouncer runs, who may use its console.
+    type: str
+    default: postgres
   ca:
     description: File with the authority that the server is verified against.
     type: path
@@ -172,6 +180,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pool_users_apply import Database, Pools
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.psql import newest_psql
 
 UNIT = "pgbouncer.service"
 
@@ -180,9 +189,12 @@ def reloaded(module: AnsibleModule) -> None:
     """Have PgBouncer read the file, where it runs."""
     if module.run_command(["systemctl", "is-active", "--quiet", UNIT])[0]:
         return
-    code, out, err = module.run_command(["systemctl", "reload", UNIT])
+    # Not by a signal, which says nothing about when it is followed: what comes next relies on it.
+    port = str(module.params["listen"]["port"])
+    console = [newest_psql(), "-X", "-h", module.params["socket"], "-p", port, "-U", "pgbouncer", "-d", "pgbouncer", "-c", "RELOAD"]
+    code, out, err = module.run_command(["runuser", "-u", module.params["user"], "--", *console], cwd="/")
     if code:
-        text = f"systemctl reload {UNIT} ended with {code}: {(err or out).strip().rstrip('.')}. See: journalctl -u pgbouncer -n 50"
+        text = f"PgBouncer does not reread its users: {(err or out).strip().rstrip('.')}. See: journalctl -u pgbouncer -n 50"
         raise PostgresqlError("reload_failed", text)
 
 
@@ -258,6 +270,8 @@ def main() -> None:
                 "default": {"host": "127.0.0.1", "port": 6432},
                 "options": {"host": {"type": "str", "default": "127.0.0.1"}, "port": {"type": "int", "default": 6432}},
             },
+            "socket": {"type": "path", "default": "/run/postgresql"},
+            "user": {"type": "str", "default": "postgres"},
             "ca": {"type": "path", "default": "/etc/uptier/pki/ca.crt"},
             "timeout": {"type": "int", "default": 90},
         },

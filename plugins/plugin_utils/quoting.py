@@ -127,11 +127,6 @@ def pgbouncer_parameter(value: Any) -> str:
     return text if BARE.fullmatch(text) else "'" + text.replace("'", "''") + "'"
 
 
-def pgbouncer_user(value: Any) -> str:
-    """Return a name or a password in the file of PgBouncer's users."""
-    return '"' + _checked(value, "PgBouncer").replace('"', '""') + '"'
-
-
 def redis_setting(value: Any) -> str:
     """Return one word of redis.conf."""
     text = _checked(value, "Redis")

@@ -14,8 +14,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
+
 ENTRY = re.compile(r'"((?:[^"]|"")*)" "((?:[^"]|"")*)"')
 DIGITS = 4
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def client_name(user: str, password: str) -> str:
@@ -32,7 +35,12 @@ def parse(text: str) -> dict[str, str]:
 
 
 def render(entries: Mapping[str, str]) -> str:
+    """Return the file's text; it holds anything but control characters and line breaks."""
+
     def quoted(text: str) -> str:
+        if CONTROL.search(text):
+            words = "The name or the password of a user of the pools has a control character or a line break, which PgBouncer's file cannot hold."
+            raise PostgresqlError("bad_value", f"{words} Choose one without.")
         return '"' + text.replace('"', '""') + '"'
 
     return "".join(f"{quoted(name)} {quoted(entries[name])}\n" for name in entries)

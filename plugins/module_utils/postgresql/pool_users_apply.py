@@ -23,8 +23,9 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.sql imp
 
 NAME = "uptier passwords"
 LOOK_SECONDS = 0.2
-# PgBouncer takes a signal over within its loop; a connection that it begins just then may still show the former password.
-SETTLE_SECONDS = 0.5
+KEEPER_SECONDS = 30.0
+# So often in a row the server has to take the new password, everywhere: behind one address there may be several standbys.
+TIMES = 3
 
 
 @dataclass(frozen=True)
@@ -117,41 +118,39 @@ class Pools:
         Until then each pool keeps a connection: one that has none and cannot open any would refuse its clients.
         """
         seen = self.seen()
-        waiting = pool_users.differing(self.users, seen)
-        switched: list[str] = []
+        # Whom the server takes with neither password does not hold up the others.
+        waiting = [user for user in pool_users.differing(self.users, seen) if self._known(user, seen[user])]
+        serving = {user: seen[user] for user in pool_users.differing(self.users, seen) if user not in waiting}
+        times = 0
         keepers = [keeper for one in self.databases if one.user in waiting for keeper in [self._keeper(one, seen)] if keeper]
         deadline = Deadline(timeout)
         os.makedirs(os.path.dirname(self.ready), exist_ok=True)
         with open(self.ready, "w", encoding="utf-8"):
             pass
         try:
+            # All at once: whenever PgBouncer rereads its files it opens the connections of all pools anew, as TLS may have changed.
             while waiting and not deadline.passed:
-                now = [user for user in waiting if self._everywhere(user)]
-                if now:
-                    switched += now
-                    waiting = [user for user in waiting if user not in now]
-                    serving = {user: seen[user] for user in waiting}
-                    self._write(pool_users.entries(self.users, self.others, self.seen(), serving))
-                else:
-                    for keeper, idle in keepers:
-                        if idle:
-                            with contextlib.suppress(PostgresqlError):
-                                keeper.script("SELECT 1")
-                    time.sleep(LOOK_SECONDS)
-            if switched:
-                time.sleep(SETTLE_SECONDS)
+                times = times + 1 if all(map(self._everywhere, waiting)) else 0
+                if times == TIMES:
+                    self._write(pool_users.entries(self.users, self.others, seen, serving))
+                    return waiting
+                for keeper, idle in keepers:
+                    if idle:
+                        with contextlib.suppress(PostgresqlError):
+                            keeper.script("SELECT 1")
+                time.sleep(LOOK_SECONDS)
         finally:
             for keeper, idle in keepers:
                 with contextlib.suppress(PostgresqlError), keeper:
                     if not idle:
                         keeper.script("ROLLBACK")
             os.unlink(self.ready)
-        return switched
+        return []
 
     def _keeper(self, one: Database, seen: Mapping[str, str]) -> tuple[Console, bool] | None:
         """Have the pool open a connection, and hold it where that leaves others; tell whether it is left idle."""
         try:
-            session = Console(self.listen, one.user, seen[one.user], name=NAME, database=one.name)
+            session = Console(self.listen, one.user, seen[one.user], KEEPER_SECONDS, NAME, one.name)
             session.script("BEGIN; SELECT 1" if one.size > 1 else "SELECT 1")
         except PostgresqlError:
             return None  # all its connections are in use: it has some

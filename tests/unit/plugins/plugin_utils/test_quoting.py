@@ -148,7 +148,6 @@ FORMATS: dict[str, tuple[Callable[[Any], str], Callable[[str], str]]] = {
     "nginx": (quoting.nginx, lambda text: nginx_word(text, variables=True)),
     "nginx path": (quoting.nginx_path, lambda text: nginx_word(text, variables=False)),
     "pgbouncer parameter": (quoting.pgbouncer_parameter, doubled("'")),
-    "pgbouncer user": (quoting.pgbouncer_user, doubled('"')),
     "redis": (quoting.redis_setting, redis_word),
 }
 

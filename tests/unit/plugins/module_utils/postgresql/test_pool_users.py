@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import pool_users, pool_users_apply
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pool_users import client_name, entries, former, parse, render
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pool_users_apply import Database, Pools
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError
 from hypothesis import given
 from hypothesis import strategies as st
 
-WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
+WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=40)
 OLD, NEW = "the former one", 'the "new" one'
 ADMIN = {"platform_admin": "admin"}
 
@@ -23,6 +24,13 @@ ADMIN = {"platform_admin": "admin"}
 @given(st.dictionaries(WORDS, WORDS, max_size=5))
 def test_what_is_written_is_read_back(given_entries: dict[str, str]) -> None:
     assert parse(render(given_entries)) == given_entries
+
+
+@pytest.mark.parametrize("word", ["two\nlines", "secret\x00word"])
+def test_what_the_file_cannot_hold_is_refused_and_not_shown(word: str) -> None:
+    with pytest.raises(PostgresqlError) as caught:
+        render({"shop": word})
+    assert word not in str(caught.value)
 
 
 def test_a_client_name_goes_with_its_password_and_says_little_of_it() -> None:
@@ -90,7 +98,7 @@ def pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(Pools, "_remote", lambda self, *words: server.remote(self, *words))
         monkeypatch.setattr(Pools, "_keeper", lambda self, one, seen: None)
         monkeypatch.setattr(pool_users_apply.os, "fchown", lambda *words: None)
-        monkeypatch.setattr(pool_users_apply, "SETTLE_SECONDS", 0)
+        monkeypatch.setattr(pool_users_apply, "LOOK_SECONDS", 0)
         path = tmp_path / "userlist.txt"
         if exists and not path.exists():
             path.write_text(render(entries({"shop": OLD}, ADMIN, {}, {})), encoding="utf-8")
