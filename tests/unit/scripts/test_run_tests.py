@@ -177,7 +177,9 @@ def test_the_syntax_stage_parses_every_role() -> None:
         for play in yaml.safe_load(path.read_text(encoding="utf-8")) or []:
             playbooks += [path.parent / play[word] for word in ("import_playbook", "ansible.builtin.import_playbook") if word in play]
             named = [role["role"] if isinstance(role, dict) else role for role in play.get("roles", [])]
-            named += [task["ansible.builtin.import_role"]["name"] for task in play.get("tasks", []) if "ansible.builtin.import_role" in task]
+            named += [
+                task["ansible.builtin.import_role"]["name"] for task in play.get("tasks", []) if "ansible.builtin.import_role" in task
+            ]
             roles |= {name.rpartition(".")[2] for name in named}
     assert {path.name for path in (ROOT / "roles").iterdir()} <= roles
 
