@@ -44,7 +44,7 @@ ROLES: dict[str, tuple[list[str], list[str], str]] = {
     "postgresql": (["postgresql_databases"], [], ""),
     "postgresql_managed": (["postgresql_managed_databases"], [], ""),
     "redis": (["redis_users"], ["users.acl.j2"], ""),
-    "pgbouncer": (["pgbouncer_databases"], ["pgbouncer.ini.j2", "userlist.txt.j2"], ""),
+    "pgbouncer": (["pgbouncer_databases"], ["pgbouncer.ini.j2"], ""),
     "haproxy": (["haproxy_routes", "haproxy_metric_paths"], ["haproxy.cfg.j2"], ""),
     "nginx": ([], [], "{{ __nginx_sites | uptier.platform.site_files(nginx_site_template) }}"),
     "app": (["__app_units", "__app_released"], [], "{{ __app_applications | uptier.platform.app_files(__app_units) }}"),
@@ -58,7 +58,7 @@ VALUES: dict[str, Any] = {
     "vault_redis_user_passwords": {"shop": SECRET + "4"},
     "vault_app_secret_key": SECRET,
     **{f"vault_redis_{name}_password": SECRET for name in ("admin", "replication", "monitor")},
-    "vault_pgbouncer_admin_password": 48213907481516,
+    "vault_pgbouncer_admin_password": SECRET,
     "vault_haproxy_stats_password": "x#Tr0ub4dor",
     "inventory_dir": "/nowhere",
 }
@@ -111,7 +111,7 @@ def test_optional_means_optional(rendered: dict[str, Any], case: str) -> None:
     assert ("shop.migrate.env" in texts) == ("migrate" in application)
     units = {f"shop-{service['name']}@.service" for service in application.get("services", [])}
     assert {name for name in texts if name.endswith("@.service")} == units
-    assert {"haproxy.cfg", "pgbouncer.ini", "userlist.txt", "users.acl"} <= set(texts)
+    assert {"haproxy.cfg", "pgbouncer.ini", "users.acl"} <= set(texts)
 
 
 def test_a_wildcard_leads_to_the_same_service_at_gateway_and_router(rendered: dict[str, Any]) -> None:
@@ -131,7 +131,6 @@ def test_signs_that_mean_something_to_a_daemon_arrive(rendered: dict[str, Any]) 
     texts = rendered["everything"]["texts"]
     assert 'Environment="PRICE=costs $5, 100%% net"\n' in texts["shop-web@.service"]
     assert "    user operator insecure-password 'x#Tr0ub4dor'\n" in texts["haproxy.cfg"]
-    assert '"platform_admin" "48213907481516"\n' in texts["userlist.txt"]
 
 
 def test_what_is_written_as_text_counts_as_what_it_means(rendered: dict[str, Any]) -> None:
