@@ -58,7 +58,7 @@ VALUES: dict[str, Any] = {
     "vault_redis_user_passwords": {"shop": SECRET + "4"},
     "vault_app_secret_key": SECRET,
     **{f"vault_redis_{name}_password": SECRET for name in ("admin", "replication", "monitor")},
-    "vault_pgbouncer_admin_password": 48213907481516,
+    "vault_pgbouncer_admin_password": SECRET,
     "vault_haproxy_stats_password": "x#Tr0ub4dor",
     "inventory_dir": "/nowhere",
 }
