@@ -216,6 +216,7 @@ def remember(path: str, password: str) -> None:
 
 
 def main() -> None:
+    declared = {key: value for key, value in redis_shape_argument_spec()["nodes"].items() if key != "required"}
     module = AnsibleModule(
         argument_spec={
             "address": {"type": "str", "required": True},
@@ -227,7 +228,7 @@ def main() -> None:
             "restart": {"type": "str", "choices": ["none", "replicas", "all"], "default": "none"},
             "started_before": {"type": "float", "default": 0},
             "program": {"type": "path"},
-            "nodes": {**redis_shape_argument_spec()["nodes"], "required": False, "default": []},
+            "nodes": {**declared, "default": []},
             "masters": {"type": "int", "default": 1},
             "replicas_per_master": {"type": "int", "default": 0},
             "passwords": {"type": "str", "choices": ["exact", "kept", "retired"], "default": "exact"},

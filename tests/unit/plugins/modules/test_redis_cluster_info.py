@@ -17,7 +17,7 @@ from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.doc_fragments.redis import ModuleDocFragment
 
-MODULES = ("redis_cluster", "redis_cluster_info", "redis_reload")
+MODULES = ("redis_cluster", "redis_cluster_info", "redis_failover", "redis_reload")
 NODES = [{"name": f"h{number % 3}", "address": "127.0.0.1", "port": 1 + number} for number in range(6)]
 CLUSTER = {"nodes": NODES, "masters": 3, "replicas_per_master": 1, "password": "secret-secret", "tls_ca": "/nowhere/ca.crt"}
 
@@ -88,3 +88,14 @@ def test_reload_on_bare_hosts_in_check_mode_finds_nothing(monkeypatch: pytest.Mo
     assert (result["changed"], result["applied"], result["restarted"]) == (False, [], [])
     result = run("redis_reload", monkeypatch, address="127.0.0.1", ports=[1], password="secret-secret", config_file=str(tmp_path / "no"))
     assert (result["failed"], result["reason"]) == (True, "file_missing")
+
+
+@pytest.mark.parametrize(("given", "reason"), [({"relieve": ["h0"]}, "not_whole"), ({"relieve": ["h7"]}, "bad_target")])
+def test_a_hand_over_that_cannot_be_is_refused(given: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("redis_failover", monkeypatch, check=True, **CLUSTER, **given)
+    assert (result["failed"], result["reason"]) == (True, reason)
+
+
+def test_a_weight_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("redis_cluster", monkeypatch, check=True, **CLUSTER, weights={"h0:1": "much"})
+    assert (result["failed"], result["reason"]) == (True, "bad_weight")
