@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A third database host joins the running platform, all are upgraded and resized, and it leaves again, while a client writes."""
+"""A third database host joins the running platform, all are upgraded and resized, and it leaves again, while clients go on.
+
+The runs that it joins and leaves with change the applications' passwords too, there and back.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,16 @@ from harness import engine
 from harness.patroni import change
 from harness.platform import ROOT, Platform, wait
 from harness.probes import Probe, missing_rows, prepare_writes
+from harness.web import User, Watcher
 
 NEW = "db3"
+PASSWORDS = ["vault_postgresql_user_passwords", "vault_redis_user_passwords"]
 PACKAGES = ["postgresql-15", "postgresql-client-15"]
 
 
 @pytest.fixture(scope="module")
 def wider(platform: Platform) -> Iterator[Platform]:
-    """The same platform with one line more in its inventory, and a bare host for it."""
+    """The same platform with one line more in its inventory, a bare host for it, and other passwords of the applications."""
     inventory = platform.inventory.with_name(f"{platform.inventory.name}-wider")
     shutil.rmtree(inventory, ignore_errors=True)
     shutil.copytree(platform.inventory, inventory)
@@ -31,6 +36,10 @@ def wider(platform: Platform) -> Iterator[Platform]:
     given["all"]["hosts"][NEW] = {"lab_number": 33, "lab_release": 12}
     given["all"]["children"]["postgresql"]["hosts"][NEW] = None
     hosts.write_text(yaml.safe_dump(given), encoding="utf-8")
+    known = platform.hostvars["app1"]
+    changed = {kind: {name: f"{value}-2" for name, value in known[kind].items()} for kind in PASSWORDS}
+    # Read after vault.yml, which stays as it is.
+    (inventory / "group_vars" / "all" / "vault_changed.yml").write_text(yaml.safe_dump(changed), encoding="utf-8")
     lab = [sys.executable, str(ROOT / "scripts" / "lab.py"), "up", f"--name={platform.lab}", f"--net={platform.net}"]
     subprocess.run([*lab, f"--inventory={inventory}"], check=True, stdout=subprocess.DEVNULL)
     yield Platform(inventory, platform.lab, platform.tier)
@@ -51,13 +60,17 @@ def test_two_thousand_clients_share_a_few_connections(platform: Platform) -> Non
     assert seen["processes"] <= budget
 
 
-def test_a_third_host_joins(platform: Platform, wider: Platform) -> None:
+def test_a_third_host_joins(platform: Platform, wider: Platform, user: User) -> None:
     prepare_writes(platform)
     leader = platform.leader()
-    probe = Probe(platform, "app2", "postgresql.js", 300, interval=20)
+    former = login(platform)
+    probe = Probe(platform, "app2", "postgresql.js", 600, interval=20)
+    watchers = look(user)
     run = wider.playbook()
     seen = probe.finish()
     assert run.status == 0, run.output[-3000:]
+    assert failed(watchers) == {}
+    assert login(platform) != former
     wait("three members", wider.database_healthy, 60)
     print(f"measured: a third member: {run.seconds:.0f} s, a client saw errors {seen['errors']}, no write for {seen['gap_seconds']:.2f} s")
     assert wider.leader() == leader
@@ -65,6 +78,31 @@ def test_a_third_host_joins(platform: Platform, wider: Platform) -> None:
     assert missing_rows(platform, seen["acknowledged"]) == []
     # The repository is on another host, so the leader was spared.
     assert "replica has been created using pgbackrest" in wider.output(NEW, "journalctl -u patroni --no-pager")
+
+
+def login(platform: Platform) -> dict[str, str]:
+    """With what the applications of each host log in to the database."""
+    show = "grep -h -e ^PGUSER= -e ^REDIS_PASSWORD= /etc/uptier/apps/sample.env"
+    return {host: platform.output(host, show) for host in platform.group("app")}
+
+
+def look(user: User) -> list[Watcher]:
+    """People who read from the database, and whose page reads from the cache, through the shared address."""
+    watchers = [Watcher(user, path, pause=0.2, limit=900) for path in ("/api/notes", "/api/health")]
+    for watcher in watchers:
+        watcher.start()
+    return watchers
+
+
+def failed(watchers: list[Watcher]) -> dict[str, list[str]]:
+    for watcher in watchers:
+        watcher.finish()
+    print(
+        f"measured: passwords of database and cache changed: {[watcher.count for watcher in watchers]} requests, "
+        f"longest gap {max(watcher.longest_gap for watcher in watchers):.2f} s, {sum(len(watcher.failures) for watcher in watchers)} failed"
+    )
+    assert all(watcher.count > 50 for watcher in watchers)
+    return {watcher.path: watcher.failures for watcher in watchers if watcher.failures}
 
 
 def test_replicas_answer_reads(wider: Platform) -> None:
@@ -128,7 +166,7 @@ def buffers(platform: Platform) -> dict[str, int]:
     return {host: int(platform.sql(host, statement)) for host in platform.group("postgresql")}
 
 
-def test_a_member_leaves(platform: Platform, wider: Platform) -> None:
+def test_a_member_leaves(platform: Platform, wider: Platform, user: User) -> None:
     unconfirmed = wider.playbook("remove_postgresql_member", "-e", f"pg_member={NEW}")
     assert unconfirmed.status != 0
     assert f"pg_member is {NEW}, pg_confirm is not set; both must be the name of a standby" in " ".join(unconfirmed.output.split())
@@ -144,8 +182,11 @@ def test_a_member_leaves(platform: Platform, wider: Platform) -> None:
     run = wider.playbook("remove_postgresql_member", "-e", f"pg_member={NEW}", "-e", f"pg_confirm={NEW}")
     assert run.status == 0, run.output[-3000:]
     wait("two members", platform.database_healthy, 60)
+    changed, watchers = login(platform), look(user)
     after = platform.playbook()
     assert after.status == 0, after.output[-3000:]
+    assert failed(watchers) == {}
+    assert login(platform) != changed
     restarted = platform.playbook("restart_postgresql")
     assert restarted.status == 0, restarted.output[-3000:]
     wait("two members", platform.database_healthy, 60)
