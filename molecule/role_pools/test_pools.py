@@ -9,7 +9,7 @@ import time
 
 testinfra_hosts = ["provider"]  # where the pooler leads to no provider
 # The one that it was changed to while clients went on, and the one that it was before.
-NEW = """q"u'o\\te $1 %s #! ;:@{{no}} ü€"""
+NEW = """q"u'o\\te $1 %s #! ;:@{no} ü€"""
 FORMER = 'qu"o$te'
 PASSWORD = shlex.quote(NEW)
 
