@@ -28,8 +28,15 @@ SAID = yaml.safe_load(Path(__file__).with_name("mistakes.yml").read_text(encodin
 Change = Callable[[dict[str, Any], dict[str, Any]], Any]
 
 
+class Loader(yaml.SafeLoader):
+    """As Ansible reads a page: a text tagged `!unsafe` is a text."""
+
+
+Loader.add_constructor("!unsafe", Loader.construct_scalar)
+
+
 def read(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
 
 
 def write(path: Path, value: Any) -> None:
