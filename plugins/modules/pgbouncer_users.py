@@ -100,7 +100,7 @@ options:
   listen:
     description: Where PgBouncer listens.
     type: dict
-    default: {host: 127.0.0.1, port: 6432}
+    required: true
     suboptions:
       host:
         description: Its address.
@@ -109,7 +109,7 @@ options:
       port:
         description: Its port.
         type: int
-        default: 6432
+        required: true
   socket:
     description: Directory of PgBouncer's socket.
     type: path
@@ -151,6 +151,7 @@ EXAMPLES = r"""
     databases:
       - {name: shop, database: shop, user: shop, size: 20}
     leader: {host: postgres-cluster.internal, port: 5000}
+    listen: {port: 6432}
   register: pools
 """
 
@@ -267,8 +268,8 @@ def main() -> None:
             "replicas": {"type": "dict", "options": server},
             "listen": {
                 "type": "dict",
-                "default": {"host": "127.0.0.1", "port": 6432},
-                "options": {"host": {"type": "str", "default": "127.0.0.1"}, "port": {"type": "int", "default": 6432}},
+                "required": True,
+                "options": {"host": {"type": "str", "default": "127.0.0.1"}, "port": {"type": "int", "required": True}},
             },
             "socket": {"type": "path", "default": "/run/postgresql"},
             "user": {"type": "str", "default": "postgres"},
