@@ -576,11 +576,18 @@ def _check_membership(now: Survey) -> None:
                 "`redis-cli --cluster fix` and run this again.",
                 peer.id,
             )
-    owners, followers = now.owners, now.master_of
-    for one in [*now.group, *now.newcomers]:
+    for one in strays(now):
+        _refuse_keys(now, one)
+
+
+def strays(now: Survey) -> list[str]:
+    """Nodes with keys, but neither slots nor a master: a stranger, or a master who comes back and has not heard yet who replaced it."""
+    return [
+        one
+        for one in (*now.group, *now.newcomers)
         # Between two steps of a move the destination has keys of a slot that is not its own yet.
-        if now.views[one].keys and one not in owners and one not in followers and not now.views[one].me.open_slots:
-            _refuse_keys(now, one)
+        if now.views[one].keys and one not in now.owners and one not in now.master_of and not now.views[one].me.open_slots
+    ]
 
 
 def _refuse_keys(now: Survey, one: str) -> None:
@@ -652,18 +659,18 @@ def _followers(now: Survey, masters: list[str]) -> dict[str, str]:
     def apart(one: str) -> bool:
         return current.get(one) in masters and shape.node(one).name != shape.node(current[one]).name
 
-    # First leave alone whoever stands well; every replica may be moved only if that seats more of them.
+    # First leave alone whoever stands well; every replica may be moved only if that seats more of them, or puts fewer of one master's on one host.
     well, seats = [], Counter(down.values())
     for one in nodes:
         if apart(one) and seats[current[one]] < shape.replicas:
             well.append(one)
             seats[current[one]] += 1
-    result, unseated = _assign(
-        shape, masters, {**down, **{one: current[one] for one in well}}, [one for one in nodes if one not in well], current
-    )
-    if unseated and well:
+    kept = {**down, **{one: current[one] for one in well}}
+    result, unseated = _assign(shape, masters, kept, [one for one in nodes if one not in well], current)
+    crowd = _huddled(shape, {**kept, **result})
+    if well and (unseated or crowd):
         other, left = _assign(shape, masters, down, nodes, current)
-        if len(left) < len(unseated):
+        if (len(left), _huddled(shape, {**down, **other})) < (len(unseated), crowd):
             result, unseated = other, left
     for one in unseated:
         if one not in current:
@@ -674,6 +681,11 @@ def _followers(now: Survey, masters: list[str]) -> dict[str, str]:
                 one,
             )
     return {one: master for one, master in result.items() if current.get(one) != master}
+
+
+def _huddled(shape: Shape, followers: dict[str, str]) -> int:
+    """How many replicas share a host with another one of their master."""
+    return sum(count - 1 for count in Counter((shape.node(one).name, master) for one, master in followers.items()).values())
 
 
 def _assign(

@@ -170,6 +170,9 @@ class Cluster:
         joining = [one for one, view in views.items() if view.joining]
         if joining:
             return f"{', '.join(joining)}: a handshake with another node is under way"
+        back = [one for one in core.strays(now) if one in now.group and len(now.group) > 1]
+        if back:
+            return f"{', '.join(back)}: has keys, but neither slots nor a master yet"
         # Of slots under way the destination does not hear who leads now, until the move is finished.
         under_way = any(view.me.open_slots for view in views.values())
         return "" if now.agreed or under_way else "the nodes do not agree yet on who is a member, holds which slots and follows whom"

@@ -416,6 +416,15 @@ def test_no_slot_is_moved_that_need_not_be(before: Shape, after: Shape) -> None:
     assert least <= moved <= least + after.masters or not moved
 
 
+def test_replicas_that_stand_well_make_room_where_two_of_one_master_would_share_a_host() -> None:
+    before = World(cluster(7, 6, 2))
+    form(before)
+    world = reshaped(before, cluster(4, 4, 2))
+    bring_about(world)
+    check_reshaped(world)
+    assert plan(world.shape, world.views()) == []
+
+
 def test_startup_grows_to_three_masters_and_their_replicas_stand_before_a_key_moves() -> None:
     old = World(cluster(1, 1, 0))
     form(old)

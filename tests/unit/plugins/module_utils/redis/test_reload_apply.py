@@ -220,6 +220,29 @@ def test_a_handshake_under_way_is_waited_for() -> None:
     assert cluster.unsettled(cluster.look()) == ""
 
 
+def test_a_master_that_comes_back_is_waited_for_until_it_follows_who_replaced_it() -> None:
+    """It has its keys, its slots are another's by now, and it has not heard of that yet: no stranger."""
+    fleet = formed()
+    late = next(place for place in fleet.nodes if place in fleet.master)
+    leader = fleet.master.pop(late)
+    fleet.keys[late] = 13
+    ends = fleet.now + 3
+
+    def sleep(seconds: float) -> None:
+        fleet.sleep(seconds)
+        if fleet.now >= ends:
+            fleet.master[late] = leader
+
+    cluster = Cluster(SHAPE, fleet.dial(), clock=fleet.clock, sleep=sleep)
+    assert "has keys, but neither slots nor a master yet" in cluster.unsettled(cluster.look())
+    assert cluster.plan()[1] == []
+    fleet.master.pop(late)
+    ends = fleet.now + 1000
+    with pytest.raises(Refusal) as caught:
+        cluster.plan()
+    assert caught.value.reason == "node_not_empty"
+
+
 def test_what_redis_can_take_over_is_set_while_it_runs() -> None:
     fleet = formed()
     files = Files(
