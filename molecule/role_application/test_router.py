@@ -62,7 +62,7 @@ def database(host, port: int) -> str:
     return host.run(f'python3 -c "{code}"').stdout.strip()
 
 
-def eventually(question: Callable[[], object], answer: object, seconds: float = 20) -> None:
+def eventually(question: Callable[[], object], answer: object, seconds: float = 60) -> None:
     end, seen = time.monotonic() + seconds, question()
     while seen != answer and time.monotonic() < end:
         time.sleep(0.3)
