@@ -119,8 +119,9 @@ class Pools:
         """
         seen = self.seen()
         # Whom the server takes with neither password does not hold up the others.
-        waiting = [user for user in pool_users.differing(self.users, seen) if self._known(user, seen[user])]
-        serving = {user: seen[user] for user in pool_users.differing(self.users, seen) if user not in waiting}
+        differing = pool_users.differing(self.users, seen)
+        waiting = [user for user in differing if self._known(user, seen[user])]
+        serving = {user: seen[user] for user in differing if user not in waiting}
         times = 0
         keepers = [keeper for one in self.databases if one.user in waiting for keeper in [self._keeper(one, seen)] if keeper]
         deadline = Deadline(timeout)

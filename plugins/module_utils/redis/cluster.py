@@ -388,11 +388,13 @@ def _astray(now: Survey) -> list[str]:
 
     A node that hears of an address from a third one does not tell its own replication.
     """
+    if unreached(now):
+        return []
     found = []
     for one, master in now.master_of.items():
         facts, node = now.views[one].facts, now.shape.node(master)
         looks_at = (facts.get("master_host", node.address), int(facts.get("master_port", node.port)))
-        if not now.views[one].link_up and looks_at != (node.address, node.port) and one in now.group and not unreached(now):
+        if not now.views[one].link_up and looks_at != (node.address, node.port) and one in now.group:
             found.append(one)
     return found
 

@@ -3,38 +3,16 @@
 
 from __future__ import annotations
 
-import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Refusal, Shape, describe, faults
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import Cluster
 from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Mover
 from ansible_collections.uptier.platform.plugins.module_utils.redis.reload_apply import Files, Instance
-
-ROOT = Path(__file__).resolve().parents[5]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from harness.redis import PASSWORD, Client, Servers, dial  # noqa: E402 - the path has to be set first
-from harness.servers import find_redis  # noqa: E402
+from harness.redis import PASSWORD, Client, Servers, dial
 
 PATIENCE = 120  # seconds; what is waited for takes one or two on an idle machine
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    found = find_redis()
-    if not found:
-        pytest.skip("not verified here: redis-server (Debian) can neither be found nor fetched; role_redis hands over")
-    with tempfile.TemporaryDirectory(prefix="uptier-redis-") as folder:
-        servers = Servers(Path(folder), *found)
-        try:
-            yield servers
-        finally:
-            servers.end()
 
 
 def cluster(shape: Shape, timeout: float = PATIENCE) -> Cluster:

@@ -4,11 +4,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,25 +13,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster impo
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import Cluster
 from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Mover, Patience
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection
-
-ROOT = Path(__file__).resolve().parents[5]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from harness.redis import PASSWORD, Client, Servers, dial  # noqa: E402 - the path has to be set first
-from harness.servers import find_redis  # noqa: E402
-
-
-@pytest.fixture
-def servers() -> Iterator[Servers]:
-    found = find_redis()
-    if not found:
-        pytest.skip("not verified here: redis-server (Debian) can neither be found nor fetched; role_redis moves slots")
-    with tempfile.TemporaryDirectory(prefix="uptier-redis-") as folder:
-        servers = Servers(Path(folder), *found)
-        try:
-            yield servers
-        finally:
-            servers.end()
+from harness.redis import PASSWORD, Client, Servers, dial
 
 
 def converge(shape: Shape, **options: Any) -> Cluster:
