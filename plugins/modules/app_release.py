@@ -163,7 +163,7 @@ steps:
 reason:
   description:
     - Machine-readable cause of a failure, V(unhealthy), V(migration_failed), V(unit_failed), V(bad_archive), V(no_release),
-      V(no_user), V(bad_version) or V(locked).
+      V(no_user), V(router_silent), V(bad_version) or V(locked).
   returned: on failure
   type: str
 """

@@ -36,6 +36,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
 UNITS = Path("/etc/systemd/system")
 MANIFEST = ".release.json"
 LOCK_SECONDS = 300
+# A busy host lets the router wait for a processor.
+ROUTER_SECONDS = 30
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -79,7 +81,10 @@ def link(path: Path, target: str) -> None:
 
 
 class Router:
-    """The router's socket. A host without a router, or without this server in it, has nothing to drain."""
+    """The router's socket. A host without a router, or without this server in it, has nothing to drain.
+
+    A router that is there and does not answer is neither: nobody knows where its requests go. Raises ReleaseError.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -89,10 +94,16 @@ class Router:
             return ""
         try:
             with socket.socket(socket.AF_UNIX) as control:
-                control.settimeout(5)
+                control.settimeout(ROUTER_SECONDS)
                 control.connect(self.path)
                 control.sendall(command.encode() + b"\n")
                 return b"".join(iter(lambda: control.recv(65536), b"")).decode()
+        except TimeoutError as error:
+            raise ReleaseError(
+                "router_silent",
+                f"The router did not answer `{command}` on {self.path} within {ROUTER_SECONDS} s, so nothing more was drained or switched. "
+                "See: systemctl status haproxy. Then run again.",
+            ) from error
         except OSError:
             return ""
 
@@ -393,7 +404,7 @@ class Host:
     def into_service(self, step: Step) -> None:
         name = server_name(step.instance)
         if step.service.kind == "web" and self.router.put(step.service.backend, name, "ready"):
-            self.router.wait(step.service.backend, name, lambda row: row["status"].startswith("UP"), 15)
+            self.router.wait(step.service.backend, name, lambda row: row["status"].startswith("UP"), self.options["healthy_timeout"])
 
     def healthy(self, step: Step, release: str) -> None:
         """Wait for two good answers in a row; a worker without a health path must stay up for a while."""
