@@ -174,7 +174,7 @@ class Platform:
     def start(self, host: str) -> None:
         """The host comes back; returns when systemd has started what it should."""
         engine.docker("start", self.container(host))
-        wait(f"systemd on {host}", lambda: self.booted(host), seconds=120)
+        wait(f"systemd on {host}", lambda: self.booted(host), seconds=300)
 
     def cut(self, host: str) -> None:
         """The host's network cable is pulled: its peers get no answer, it has no interface."""
