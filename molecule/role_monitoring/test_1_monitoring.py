@@ -210,11 +210,15 @@ def put(host, path, text):
 
 
 def test_alerts_behave_in_the_newer_release(lab, tmp_path):
-    """The unit tests run with the promtool of the controller, which is the older one where that is Debian 12."""
+    """The unit tests run all cases with the promtool of the controller, which is the older one where that is Debian 12.
+
+    Here every fourth is run by the newer one, and before a release all of them.
+    """
     host = lab.host("mon13")
     names = alerts.write_tests(tmp_path)
+    names = names if os.environ.get("UPTIER_FULL") else names[::4]
     script = ["set -e", "rm -rf /tmp/alerts", "mkdir /tmp/alerts", "cd /tmp/alerts"]
-    for path in sorted(tmp_path.iterdir()):
+    for path in (tmp_path / name for test in names for name in (test, test.removeprefix("test-"))):
         script.append(f"cat > {path.name} <<'END-OF-FILE'\n{path.read_text(encoding='utf-8')}\nEND-OF-FILE")
     script.append(f"promtool test rules {' '.join(names)}")
     put(host, "/tmp/alerts.sh", "\n".join(script))
