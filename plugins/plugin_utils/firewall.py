@@ -89,6 +89,7 @@ def rules_of(
 
     A flow whose sources are no hosts of this inventory is left out. A flow may also come from a network.
     """
+
     @cache
     def address(other: str) -> str:
         # Ansible gathers and templates the variables of a host anew each time it is asked.
