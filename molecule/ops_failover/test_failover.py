@@ -403,7 +403,10 @@ def test_a_replica_with_a_history_of_its_own(platform: Platform) -> None:
     data = "$(ls -d /var/lib/postgresql/*/main)"
     control = f"runuser -u postgres -- $(ls -d /usr/lib/postgresql/*/bin)/pg_ctl -D {data} -w -t 60"
     alone = "-c listen_addresses= -c unix_socket_directories=/tmp -c port=5999 -c archive_mode=off -c synchronous_standby_names="
-    own = "runuser -u postgres -- psql -X -q -h /tmp -p 5999 postgres -c 'create table own as select generate_series(1, 300000) as id'"
+    # Twelve segments further: the leader begins a new one a minute, and could send to a replica whose position it has passed.
+    table = "create table own as select 1 as id"
+    psql = "runuser -u postgres -- psql -X -q -h /tmp -p 5999 postgres"
+    own = f"{psql} -c '{table}' && for number in $(seq 12); do {psql} -c 'insert into own values (2)' -c 'select pg_switch_wal()'; done"
     platform.run(standby, f"systemctl stop patroni; rm {data}/standby.signal")
     platform.run(standby, f"cd /tmp; {control} -l /tmp/alone.log -o '{alone}' start && {own} && {control} -m fast stop", timeout=180)
     platform.run(standby, "systemctl start patroni")
