@@ -27,10 +27,11 @@ def copy_for(lab: str, source: Path) -> Path:
     additions = ROOT / "molecule" / lab.removeprefix("mol-") / "inventory"
     if additions.is_dir():
         shutil.copytree(additions, target, dirs_exist_ok=True)
-    # The demo's hosts are reached as a user of it may; those of a test as their lab decided.
+    # The demo's hosts are reached as a user of it may; those of a test as their lab decided. Read after lab.yml, whose lookups would be
+    # made for each task of each host: a third of what the controller did.
     made = yaml.safe_load((CACHE / "labs" / lab / "inventory.yml").read_text(encoding="utf-8"))["all"]["vars"]
-    reach = target / "group_vars" / "all" / "reach.yml"
-    reach.write_text(f"---\nansible_connection: {made['ansible_connection']}\n", encoding="utf-8")
+    reach = {name: made[name] for name in ("ansible_connection", "lab_name", "lab_net")}
+    (target / "group_vars" / "all" / "reach.yml").write_text(f"---\n{yaml.safe_dump(reach)}", encoding="utf-8")
     return target
 
 

@@ -19,6 +19,13 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.programs import CO
 MODULE = "uptier.platform.config_files"
 
 
+class Scope(dict[str, Any]):
+    """The variables for a template. The lookup copies them for each file, with all that is in them, to add a few of its own beside them."""
+
+    def __deepcopy__(self, dummy: Any) -> dict[str, Any]:
+        return dict(self)
+
+
 class ActionModule(ActionBase):
     """Render `src` of each file with the task's variables; contents travel in one no_log argument."""
 
@@ -84,7 +91,7 @@ class ActionModule(ActionBase):
 
     def _render(self, source: str, where: str, variables: dict[str, Any], extra: dict[str, Any]) -> str:
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
-        scope = dict(variables)
+        scope = Scope(variables)
         scope["ansible_search_path"] = self._task.get_search_path()
         try:
             return str(lookup.run([source], variables=scope, template_vars=extra)[0])

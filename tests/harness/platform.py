@@ -73,8 +73,13 @@ class Platform:
     def __init__(self, inventory: Path, lab: str, tier: str) -> None:
         self.inventory, self.lab, self.tier = inventory, lab, tier
         self.net = os.environ.get("UPTIER_LAB_NET", "10.84.10")
+        self.read()
+        self.reach = Reach.of(next(iter(self.hostvars.values())).get("ansible_connection"))
+
+    def read(self) -> None:
+        """Take the inventory as it is now."""
         listing = subprocess.run(
-            [self.tool("ansible-inventory"), "-i", str(inventory), "--list", *self.vault_arguments()],
+            [self.tool("ansible-inventory"), "-i", str(self.inventory), "--list", *self.vault_arguments()],
             check=True,
             capture_output=True,
             text=True,
@@ -83,7 +88,6 @@ class Platform:
         self.data: dict[str, Any] = json.loads(listing.stdout)
         # These are not templated: what the inventory computes has to be computed here as well.
         self.hostvars: dict[str, dict[str, Any]] = self.data["_meta"]["hostvars"]
-        self.reach = Reach.of(next(iter(self.hostvars.values())).get("ansible_connection"))
 
     @staticmethod
     def tool(name: str) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import zlib
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.uptier.platform.plugins.action.config_files import ActionModule
+from ansible_collections.uptier.platform.plugins.action.config_files import ActionModule, Scope
 
 SHARED = "ansible_collections.uptier.platform.plugins.module_utils"
 TREE = "/usr/local/lib/uptier/x/ansible_collections/uptier/platform/plugins/module_utils"
@@ -80,3 +81,10 @@ def test_two_files_at_one_place_are_refused(run: Callable[..., Any]) -> None:
     entry = {"program": "needy.py", "dest": "/usr/local/lib/uptier/x/needy.py"}
     with pytest.raises(AnsibleActionFail, match="listed twice"):
         run(entry, {"dest": f"{TREE}/postgresql/sql.py", "content": ""})
+
+
+def test_a_template_gets_the_variables_themselves() -> None:
+    facts = {"all": "facts of the host"}
+    copied = copy.deepcopy(Scope(ansible_facts=facts))
+    assert type(copied) is dict
+    assert copied["ansible_facts"] is facts
