@@ -20,9 +20,13 @@ MODULE = "uptier.platform.config_files"
 
 
 class Scope(dict[str, Any]):
-    """The variables for a template. The lookup copies them for each file, with all that is in them, to add a few of its own beside them."""
+    """Variables of which a copy shares the values.
 
-    def __deepcopy__(self, dummy: Any) -> dict[str, Any]:
+    The lookup of templates makes a deep copy of all variables of the host, for each file anew, and adds a few to it. It changes none, and
+    what a template is given of a list or a dictionary is a copy anyway. The deep one took 60 to 90 ms of processor for each file.
+    """
+
+    def __deepcopy__(self, dummy: dict[int, Any]) -> dict[str, Any]:
         return dict(self)
 
 

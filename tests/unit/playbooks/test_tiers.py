@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ TIERS = list(yaml.safe_load((ROOT / "roles/platform/vars/tiers.yml").read_text(e
 LAYERS = ["preflight", "foundation", "state", "application", "edge", "observability"]
 
 
+@functools.cache
 def plays(name: str) -> list[Any]:
     loader = DataLoader()
     return Playbook.load(

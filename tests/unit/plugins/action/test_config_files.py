@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import json
 import zlib
 from collections.abc import Callable
@@ -15,7 +14,9 @@ from unittest.mock import MagicMock
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.uptier.platform.plugins.action.config_files import ActionModule, Scope
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible_collections.uptier.platform.plugins.action.config_files import ActionModule
 
 SHARED = "ansible_collections.uptier.platform.plugins.module_utils"
 TREE = "/usr/local/lib/uptier/x/ansible_collections/uptier/platform/plugins/module_utils"
@@ -83,8 +84,24 @@ def test_two_files_at_one_place_are_refused(run: Callable[..., Any]) -> None:
         run(entry, {"dest": f"{TREE}/postgresql/sql.py", "content": ""})
 
 
-def test_a_template_gets_the_variables_themselves() -> None:
-    facts = {"all": "facts of the host"}
-    copied = copy.deepcopy(Scope(ansible_facts=facts))
-    assert type(copied) is dict
-    assert copied["ansible_facts"] is facts
+class Large:
+    """A variable of which a copy would take long."""
+
+    def __deepcopy__(self, dummy: dict[int, Any]) -> Large:
+        raise AssertionError("all variables are copied for each file")
+
+
+def test_files_are_rendered_from_the_variables_and_change_none(tmp_path: Path) -> None:
+    (tmp_path / "one.j2").write_text(
+        "{% set dummy = names.append('b') %}{{ names | join(' ') }} {{ more }} {{ facts.a.pop() }}", encoding="utf-8"
+    )
+    (tmp_path / "two.j2").write_text("{{ names | join(' ') }} {{ facts.a | length }} {{ more is defined }}", encoding="utf-8")
+    variables = {"names": ["a"], "facts": {"a": [1]}, "others": Large()}
+    loader = DataLoader()
+    loader.set_basedir(str(tmp_path))
+    task = MagicMock(check_mode=False, diff=True, async_val=False, args={})
+    task.get_search_path.return_value = [str(tmp_path)]
+    made = ActionModule(task, MagicMock(), MagicMock(), loader, Templar(loader=loader, variables=variables), MagicMock())
+    assert made._render("one.j2", "/one", variables, {"more": "now"}).endswith(" now 1")
+    assert made._render("two.j2", "/two", variables, {}) == "a 1 False"
+    assert variables["names"] == ["a"]
