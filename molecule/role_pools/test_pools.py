@@ -75,7 +75,7 @@ def test_a_certificate_of_another_name_is_refused(host) -> None:
 
 
 def console(host, text: str) -> str:
-    return host.check_output(f"PGPASSWORD=molecule-admin psql -h 127.0.0.1 -p 6432 -U platform_admin -Atc '{text}' pgbouncer")
+    return host.check_output(f"PGPASSWORD=482139071234 psql -h 127.0.0.1 -p 6432 -U platform_admin -Atc '{text}' pgbouncer")
 
 
 def test_pause_holds_queries_and_resume_lets_them_go(host) -> None:

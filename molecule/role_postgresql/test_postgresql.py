@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible_collections.uptier.platform.plugins.plugin_utils.quoting import libpq
 from harness.gaps import longest_gap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +22,8 @@ HERE = Path(__file__).resolve().parent
 PKI = "/etc/uptier/pki"
 # Molecule asks for colours, which would stand between the figures of the recap.
 PLAIN = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-PASSWORDS = {"sample": "molecule-sample-0123456789", "sample_owner": "molecule-owner-0123456789", "sample_ro": "molecule-reader-0123456789"}
+CHOSEN = yaml.safe_load((HERE / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+PASSWORDS = {"postgres": CHOSEN["vault_postgresql_superuser_password"], **CHOSEN["vault_postgresql_user_passwords"]}
 PAIR = ("db1", "db2")
 # A lease of 20 s, and room for a machine that does several things at once.
 FAILOVER_SECONDS = 60
@@ -63,14 +66,14 @@ def local(lab, name, sql, database="postgres"):
 def target(lab, user="sample", hosts=PAIR, mode="read-write", **options):
     given = {
         "host": ",".join(lab.addresses[name] for name in hosts), "dbname": "sample", "user": user,
-        "password": PASSWORDS.get(user, "molecule-superuser-0123456789"), "sslmode": "verify-full", "sslrootcert": f"{PKI}/ca.crt",
+        "password": PASSWORDS.get(user, PASSWORDS["postgres"]), "sslmode": "verify-full", "sslrootcert": f"{PKI}/ca.crt",
         "target_session_attrs": mode, "connect_timeout": 3, **options,
     }  # fmt: skip
-    return " ".join(f"{key}={value}" for key, value in given.items())
+    return " ".join(f"{key}={libpq(value)}" for key, value in given.items())
 
 
 def remote(lab, sql, **options):
-    return lab.host("repo").run(f'psql -XAtq "{target(lab, **options)}" -c "{sql}"')
+    return lab.host("repo").run(f'psql -XAtq {shlex.quote(target(lab, **options))} -c "{sql}"')
 
 
 def converge(lab, *options):

@@ -282,7 +282,7 @@ class ActionModule(ActionBase):
             values = [f"{name} is {templar.template(known[name])}" for name in names]
         except AnsibleError:
             return ""
-        asked = re.sub(r" \| (?:int|float|bool)\b", "", condition)  # how a text is read is nobody's concern
+        asked = re.sub(r" \| (?:int|float|bool|string)\b", "", condition)  # how a text is read is nobody's concern
         return f"{', '.join(values) or 'one of its values'} (it asks for `{asked}`)"
 
     def _structural(self, groups: dict[str, list[str]]) -> list[str]:
