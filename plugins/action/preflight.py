@@ -162,6 +162,10 @@ class ActionModule(ActionBase):
             host: {name: found[name] for name in raw[host] if name in options and found.get(name, ...) is not ...}
             for host, found in hostvars.items()
         }
+        needed = [entry["name"] for entry in data.read("secrets.yml")["platform_secrets"]]
+        for found in hostvars.values():
+            for name in needed:
+                found.get(name)
         unreadable: dict[tuple[str, str], list[str]] = {}
         for host, found in hostvars.items():
             for name, text in found.errors.items():

@@ -137,14 +137,14 @@ class Context:
 
 
 def check_hosts(context: Context) -> list[Problem]:
-    return inventory_check.no_hosts(context.groups, context.sources)
+    return inventory_check.no_hosts(context.groups, context.sources, KNOWN_GROUPS)
 
 
 def check_specification(context: Context) -> list[Problem]:
     """Look at every variable of every role on every host, by name and type."""
     return [
         *specification.over_all_hosts(layers.specifications(), context.values, CHECKED_ELSEWHERE),
-        *strangers.undefined_problems(context.unreadable, len(context.hosts("all")), context.known_variables | context.variables),
+        *strangers.unreadable_problems(context.unreadable, len(context.hosts("all")), context.known_variables | context.variables),
     ]
 
 
@@ -418,9 +418,10 @@ def check_connections(context: Context) -> list[Problem]:
 def check_secrets(context: Context) -> list[Problem]:
     problems, missing = [], []
     strangers: set[str] = set()
+    unreadable = {name for name, dummy in context.unreadable}  # check_specification() says why
     for secret in secrets.wanted(context.secrets, context.completed):
         hosts = context.hosts(secret.needed_by) or (context.hosts("app") if context.managed and secret.managed else [])
-        if not hosts:
+        if not hosts or secret.name in unreadable:
             continue
         variables = context.hostvars[hosts[0]]
         defect = secrets.defect(secret, variables)
@@ -668,6 +669,14 @@ def check_inventory(context: Context) -> list[Problem]:
     ]
 
 
+def check_networks(context: Context) -> list[Problem]:
+    found: dict[Problem, list[str]] = {}
+    for host, values in context.values.items():
+        for problem in inventory_check.networks(values):
+            found.setdefault(problem, []).append(host)
+    return [specification.named(problem, hosts, len(context.values)) for problem, hosts in found.items()]
+
+
 def check_backups(context: Context) -> list[Problem]:
     return [] if context.managed else inventory_check.backups(context.hosts("postgresql"), context.hosts("backup"))
 
@@ -817,6 +826,7 @@ CHECKS = (
     check_variables,
     check_inventory,
     check_addresses,
+    check_networks,
     check_minima,
     check_moved,
     check_sizes,

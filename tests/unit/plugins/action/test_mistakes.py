@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.template import trust_as_template
 from ansible_collections.uptier.platform.plugins.plugin_utils import layers, preflight, specification
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -187,6 +188,12 @@ CASES: dict[str, Change] = {
     "memory with a unit": page(platform_memory_mb="8G"),
     "a version of a package without quotes": page(loki_version=3.10),
     "an empty page": lambda hosts, page: page.clear(),
+    "a network that is none": page(
+        platform_admin_addresses=["office.example.org", "10.0.0.0/8"],
+        postgresql_client_networks=["10.20.1.7", "all"],
+    ),
+    "an address for a domain": app(domains=["203.0.113.7"]),
+    "a text with braces": page(platform_domain="shop{{example.org"),
     "a redis group of two": members("redis", "app1", "app2"),
 }
 
@@ -244,6 +251,22 @@ def test_variables_of_nobody_are_named_once_and_stop_nobody(tmp_path: Path) -> N
     ]
     ignored = all_of(change, page(platform_ignored_variables=["billing_*"]))
     assert preflight.notices_of(context_of([broken(tmp_path / "other", ignored)], "growth")) == []
+
+
+def test_hosts_without_groups_are_the_only_problem(tmp_path: Path) -> None:
+    """Also what Ansible leaves of a file in which a host's name is a number."""
+    write(tmp_path / "hosts.yml", {"all": {"hosts": {"one": None, "two": None}}})
+    (found,) = problems_of([tmp_path], "growth", {"ansible_inventory_sources": ["x"]})
+    assert found.startswith("inventory x has hosts (one, two), and no groups. Put them into gateway, app, ")
+
+
+@pytest.mark.parametrize("text", ["abc{{def0123456789", "abc{% def0123456789", "abc{#def0123456789"])
+def test_a_secret_with_braces_is_not_missing_and_not_shown(text: str) -> None:
+    assert problems_of([PROD], "growth", {"vault_haproxy_stats_password": trust_as_template(text)}) == [
+        "secret vault_haproxy_stats_password is taken for a template, as it has {{, {% or {#, and is none. Correct it; where the text is meant "
+        "as it is, say so: vault_haproxy_stats_password: !unsafe 'TEXT'."
+    ]
+    assert problems_of([PROD], "growth", {"vault_haproxy_stats_password": text}) == []
 
 
 def test_an_inventory_without_hosts_is_the_only_problem(tmp_path: Path) -> None:
