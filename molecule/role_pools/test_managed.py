@@ -132,6 +132,9 @@ def test_metrics_come_from_the_provider(lab, name):
 
 def test_a_password_that_was_changed_there_is_put_right(lab):
     provider(lab, "prov13", "alter role shop_ro password 'somebody-changed-it'")
+    code, said = converge(lab, "app13", postgresql_managed_left_out=["app12"])
+    assert code != 0
+    assert "The passwords of shop_ro are other ones at the server than in the vault, and app12, where they are in use, take no part" in said
     code, said = converge(lab, "app13")
     assert code == 0, said
     assert "changed=1 " in said

@@ -300,6 +300,24 @@ def test_two_inventories_would_have_two_authorities(tmp_path: Path) -> None:
     assert problems_of([one, other], "growth", both) == []
 
 
+def test_a_directory_of_several_files_is_one_inventory_and_one_below_it_another(tmp_path: Path) -> None:
+    """Given as a directory, or file by file."""
+    top = broken(tmp_path / "top", lambda hosts, page: None)
+    hosts = read(top / "hosts.yml")
+    monitoring = {"all": {"hosts": {"mon1": hosts["all"]["hosts"].pop("mon1")}, "children": {}}}
+    for group in ("monitoring", "backup"):
+        monitoring["all"]["children"][group] = hosts["all"]["children"].pop(group)
+    write(top / "hosts.yml", hosts)
+    write(top / "monitoring.yml", monitoring)
+    assert problems_of([top], "growth") == []
+    assert problems_of([top / "hosts.yml", top / "monitoring.yml"], "growth") == []
+    (top / "below").mkdir()
+    (top / "monitoring.yml").rename(top / "below" / "monitoring.yml")
+    (found,) = problems_of([top], "growth")
+    assert "have different authorities, so that they would not trust each other" in found
+    assert f"{top}/below/pki (mon1)" in found
+
+
 def test_texts_of_the_command_line_are_what_they_stand_for(tmp_path: Path) -> None:
     """-e NAME=VALUE makes texts of all values, and an INI file of false and true."""
     texts = {"hardening_ssh_passwords": "false", "postgresql_ttl": "30", "redis_masters": "3", "platform_expected_users": "20000"}
