@@ -33,5 +33,7 @@ def test_who_is_left_out(
     found = shown.show("{{ __postgresql_elsewhere }}", variable_files("postgresql"), "db1")
     assert {name: hosts for name, hosts in found.items() if name in MEMBERS} == dict.fromkeys(MEMBERS, members)
     assert {name: sorted(hosts) for name, hosts in found.items() if name in CLIENTS} == dict.fromkeys(CLIENTS, clients)
-    left_out = shown.show("{{ postgresql_managed_left_out }}", variable_files("postgresql_managed"), "app1", {"ansible_play_hosts": ["app1"]})
+    left_out = shown.show(
+        "{{ postgresql_managed_left_out }}", variable_files("postgresql_managed"), "app1", {"ansible_play_hosts": ["app1"]}
+    )
     assert sorted(left_out) == clients

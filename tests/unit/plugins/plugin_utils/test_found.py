@@ -261,7 +261,9 @@ def test_an_etcd_that_runs_counts_by_that_alone(tree):
     tree.process(7, "etcd", exe="/opt/etcd/etcd", cwd="/srv/kubernetes", sockets=(1,))
     tree.listen(("0100007F:094B", 1))
     (seen,) = said(tree.look())
-    assert "has an etcd that is not the platform's: it runs as /opt/etcd/etcd. The run would start the platform's member on its data." in seen
+    assert (
+        "has an etcd that is not the platform's: it runs as /opt/etcd/etcd. The run would start the platform's member on its data." in seen
+    )
 
 
 def test_a_program_from_elsewhere_and_a_unit_of_the_same_name(tree):
