@@ -492,3 +492,12 @@ def test_a_leader_without_patroni_is_stopped_within_its_lease(lab):
     finally:
         host.run("mv /opt/uptier/gone /opt/uptier/patroni; systemctl reset-failed patroni; systemctl start patroni")
     until(60, "solo leads again", lambda: members(lab, "solo").get("solo", {}).get("State") == "running")
+
+
+def test_a_cluster_that_was_adopted_has_its_rows_and_roles(lab):
+    """After everything that happened to it; its former settings are kept aside."""
+    assert local(lab, "solo", "select count(*), sum(n) from t", "somebodys") == "1000|500500"
+    assert local(lab, "solo", "select rolconnlimit from pg_roles where rolname = 'somebody'") == "7"
+    assert lab.host("solo").run("ls /var/lib/postgresql/17/adopted/etc/pg_hba.conf /etc/postgresql/17/main").stdout.split() == [
+        "/var/lib/postgresql/17/adopted/etc/pg_hba.conf"
+    ]
