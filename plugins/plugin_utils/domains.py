@@ -40,10 +40,6 @@ def normal(text: str) -> str:
         raise DomainError(
             f"is {text!r}, which two standards turn into different names", "Write it as it is registered, in punycode (xn--...)."
         )
-    if re.fullmatch(r"[0-9.]+|\[?[0-9a-fA-F:]*:[0-9a-fA-F:.]*\]?", base):
-        raise DomainError(
-            f"is {text!r}, an address, for which no authority signs a certificate", "Give it a name, for example shop.example.org."
-        )
     try:
         base = base.encode("idna").decode("ascii").lower()
     except UnicodeError:

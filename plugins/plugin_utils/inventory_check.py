@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.plugin_utils import domains
 from ansible_collections.uptier.platform.plugins.plugin_utils.names import CLUSTER_NAME, COMPONENT_GROUPS
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed
 
@@ -141,6 +142,18 @@ def networks(values: Mapping[str, Any]) -> list[Problem]:
             if name == "postgresql_client_networks" and "/" not in text:
                 seen = f"has {text!r}, an address without the prefix length that PostgreSQL wants"
                 problems.append(Problem(where, seen, f"Write {network}."))
+    return problems
+
+
+def domain_names(hosts: Sequence[str], hostvars: Hostvars) -> list[Problem]:
+    """Look at the domains of the page itself; those of applications are looked at with them."""
+    problems = []
+    for name in ("platform_domain", "platform_grafana_domain"):
+        for text in dict.fromkeys(str(found) for host in hosts if (found := hostvars[host].get(name))):
+            try:
+                domains.normal(text)
+            except domains.DomainError as error:
+                problems.append(Problem(f"variable {name}", str(error), error.fix))
     return problems
 
 

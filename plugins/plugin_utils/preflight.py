@@ -662,6 +662,7 @@ def check_inventory(context: Context) -> list[Problem]:
     return [
         *inventory_check.host_names(context.groups, domain),
         *inventory_check.addresses(hosts, context.hostvars),
+        *inventory_check.domain_names(hosts, context.hostvars),
         *inventory_check.several(hosts, context.hostvars),
         *inventory_check.contradicted_tier(context.tier, tiers, hosts, context.hostvars),
         *inventory_check.empty_page(hosts, context.hostvars),
@@ -699,10 +700,11 @@ def check_redis(context: Context) -> list[Problem]:
     running = {host: int((context.probes.get(host, {}).get("found") or {}).get("redis_masters") or 0) for host in hosts}
     if reshaped := redis_layout.reshaped(masters, running):
         return [Problem("group redis", *reshaped)]
-    # Memory and the platform's own passwords are looked at elsewhere.
+    # The platform's own passwords are looked at elsewhere, and so is memory that is not set as a number.
+    memory = number(context, hosts[0], "redis_maxmemory_mb", LAST)
     own = edge_check.entries(context.values.get(hosts[0], {}).get("redis_users"))
     accounts = [user for user in own if isinstance(user.get("name"), str) and isinstance(user.get("password"), (str, int))]
-    said = redis_layout.problems([{"name": host} for host in hosts], masters, replicas, hosts[0], LAST, accounts, {})
+    said = redis_layout.problems([{"name": host} for host in hosts], masters, replicas, hosts[0], memory, accounts, {})
     problems = []
     for text in said:
         seen, dummy, fix = text.partition(": ")

@@ -192,7 +192,14 @@ CASES: dict[str, Change] = {
         platform_admin_addresses=["office.example.org", "10.0.0.0/8"],
         postgresql_client_networks=["10.20.1.7", "all"],
     ),
-    "an address for a domain": app(domains=["203.0.113.7"]),
+    "a domain of the page with a scheme": page(
+        platform_domain="https://shop.example.org", platform_grafana_domain="graphs.example.org:443"
+    ),
+    "too little memory for a node of Redis": page(redis_maxmemory_mb=1),
+    "an index of nothing": page(postgresql_indexes=[{"database": "shop", "table": "orders", "name": "by_user"}]),
+    "a mail server without a port": page(alertmanager_smtp_smarthost="mail.example.org"),
+    "a name for an e-mail address": page(acme_provider="acme", acme_agree_to_terms=True, acme_email="ops"),
+    "an address for a domain": all_of(app(domains=["203.0.113.7"]), page(acme_provider="acme", acme_agree_to_terms=True)),
     "a text with braces": page(platform_domain="shop{{example.org"),
     "a redis group of two": members("redis", "app1", "app2"),
 }
