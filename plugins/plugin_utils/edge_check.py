@@ -247,11 +247,10 @@ def objects(values: Mapping[str, Any], variables: Sequence[str], known: Sequence
         for number, entry in enumerate(entries(values.get(variable))):
             database = entry.get("database")
             place = f"variable {variable}[{number}] {entry.get('name') or entry.get('table') or ''}".rstrip()
-            if (
-                variable.endswith("_indexes")
-                and entry.get("state") != "absent"
-                and bool(entry.get("columns")) == bool(entry.get("expressions"))
-            ):
+            # A misspelt key is said by the specification.
+            misspelt = any(key.startswith(("col", "exp")) for key in entry if key not in ("columns", "expressions"))
+            wanted = variable.endswith("_indexes") and entry.get("state") != "absent" and not misspelt
+            if wanted and bool(entry.get("columns")) == bool(entry.get("expressions")):
                 seen = "has both columns and expressions" if entry.get("columns") else "has neither columns nor expressions"
                 problems.append(Problem(place, seen, "Give it one of them, for example columns: [user_id]."))
             if isinstance(database, str) and database not in known:
