@@ -36,6 +36,15 @@ def test_a_wrong_password_and_an_unknown_user_are_refused(host) -> None:
     assert sql(host, "SELECT 1", user="postgres").rc != 0
 
 
+def test_who_has_another_password_opens_no_pool_that_is_not_its_own(host) -> None:
+    """The pool would log in to the server as its own user, whoever opened it."""
+    assert console(host, "SHOW VERSION")
+    refused = sql(host, "SELECT 1", user="platform_admin", password="482139071234")
+    assert refused.rc != 0
+    assert "login rejected" in refused.stderr or "no authentication method is found" in refused.stderr, refused.stderr
+    assert sql(host, "SHOW VERSION", database="pgbouncer").rc != 0
+
+
 def client_name(user: str, password: str) -> str:
     return f"{user}.{hashlib.sha256(f'{user} {password}'.encode()).hexdigest()[:4]}"
 
@@ -81,7 +90,7 @@ def test_a_certificate_of_another_name_is_refused(host) -> None:
 
 
 def console(host, text: str) -> str:
-    return host.check_output(f"PGPASSWORD=molecule-admin psql -h 127.0.0.1 -p 6432 -U platform_admin -Atc '{text}' pgbouncer")
+    return host.check_output(f"PGPASSWORD=482139071234 psql -h 127.0.0.1 -p 6432 -U platform_admin -Atc '{text}' pgbouncer")
 
 
 def test_pause_holds_queries_and_resume_lets_them_go(host) -> None:

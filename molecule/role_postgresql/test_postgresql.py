@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible_collections.uptier.platform.plugins.plugin_utils.quoting import libpq
 from harness.gaps import longest_gap
 from harness.platform import Run
 
@@ -21,7 +23,8 @@ HERE = Path(__file__).resolve().parent
 PKI = "/etc/uptier/pki"
 # Molecule asks for colours, which would stand between the figures of the recap.
 PLAIN = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-PASSWORDS = {"sample": "molecule-sample-0123456789", "sample_owner": "molecule-owner-0123456789", "sample_ro": "molecule-reader-0123456789"}
+CHOSEN = yaml.safe_load((HERE / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+PASSWORDS = {"postgres": CHOSEN["vault_postgresql_superuser_password"], **CHOSEN["vault_postgresql_user_passwords"]}
 PAIR = ("db1", "db2")
 REPOSITORY = "/var/lib/pgbackrest"
 # For what takes seconds on an idle machine, and follows from no setting: others may have the processors for a while.
@@ -87,14 +90,14 @@ def arrived(host, segment):
 def target(lab, user="sample", hosts=PAIR, mode="read-write", **options):
     given = {
         "host": ",".join(lab.addresses[name] for name in hosts), "dbname": "sample", "user": user,
-        "password": PASSWORDS.get(user, "molecule-superuser-0123456789"), "sslmode": "verify-full", "sslrootcert": f"{PKI}/ca.crt",
+        "password": PASSWORDS.get(user, PASSWORDS["postgres"]), "sslmode": "verify-full", "sslrootcert": f"{PKI}/ca.crt",
         "target_session_attrs": mode, "connect_timeout": 30, **options,
     }  # fmt: skip
-    return " ".join(f"{key}={value}" for key, value in given.items())
+    return " ".join(f"{key}={libpq(value)}" for key, value in given.items())
 
 
 def remote(lab, sql, **options):
-    return lab.host("repo").run(f'psql -XAtq "{target(lab, **options)}" -c "{sql}"')
+    return lab.host("repo").run(f'psql -XAtq {shlex.quote(target(lab, **options))} -c "{sql}"')
 
 
 def converge(lab, *options):
@@ -544,3 +547,12 @@ def test_a_leader_without_patroni_is_stopped_within_its_lease(lab):
         host.run("mv /opt/uptier/gone /opt/uptier/patroni; systemctl reset-failed patroni; systemctl start patroni")
     print(f"measured: a leader without Patroni was stopped after {time.monotonic() - started:.0f} s")
     until(SETTLED, "solo leads again", lambda: members(lab, "solo").get("solo", {}).get("State") == "running")
+
+
+def test_a_cluster_that_was_adopted_has_its_rows_and_roles(lab):
+    """After everything that happened to it; its former settings are kept aside."""
+    assert local(lab, "solo", "select count(*), sum(n) from t", "somebodys") == "1000|500500"
+    assert local(lab, "solo", "select rolconnlimit from pg_roles where rolname = 'somebody'") == "7"
+    assert lab.host("solo").run("ls /var/lib/postgresql/17/adopted/etc/pg_hba.conf /etc/postgresql/17/main").stdout.split() == [
+        "/var/lib/postgresql/17/adopted/etc/pg_hba.conf"
+    ]

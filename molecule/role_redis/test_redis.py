@@ -13,12 +13,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from harness.gaps import longest_gap
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PORTS = (6379, 6380)
-PASSWORD = {name: f"molecule-{name}-0123456789" for name in ("admin", "sample", "other", "monitor")}
+SIGNS = yaml.safe_load((HERE / "converge.yml").read_text(encoding="utf-8"))[1]["vars"]["molecule_signs"]
+PASSWORD = {name: f"molecule-{name}-0123456789{SIGNS}" for name in ("admin", "sample", "other", "monitor")}
 # Beside a platform these hosts get an eighth of the processors: a master may not answer for as long as a failover takes, whatever moves.
 BESIDE = "UPTIER_LAB_SHARES" in os.environ
 LIMIT = 10 if BESIDE else 5
@@ -304,10 +306,10 @@ def test_a_host_that_lost_its_data_gets_its_part_back(lab):
 
 def operate(lab, name, *options):
     """Run an operation of playbooks/; return what it said."""
-    given = ["platform_tier=growth"]
+    given = {"platform_tier": "growth"}
     for user, word in (("admin", "admin"), ("replication", "replica"), ("monitor", "monitor")):
-        given.append(f"vault_redis_{user}_password=molecule-{word}-0123456789")
-    return playbook(lab, ROOT / f"playbooks/{name}.yml", *options, *(word for value in given for word in ("-e", value)))
+        given[f"vault_redis_{user}_password"] = f"molecule-{word}-0123456789{SIGNS}"
+    return playbook(lab, ROOT / f"playbooks/{name}.yml", *options, "-e", json.dumps(given))
 
 
 def scale(lab, *options):

@@ -117,9 +117,11 @@ class Platform:
         return self.port(host, row["of"]) + row["plus"] if "of" in row else int(self.hostvars[host].get(row.get("variable"), row["port"]))
 
     def secrets(self) -> list[str]:
-        """Every secret value of the vault, for searches; each must be long enough not to be found by chance."""
+        """What to search for to find any secret of the vault, however it is quoted there: its random part, if that cannot be met by chance."""
         variables = next(iter(self.hostvars.values()))
-        found = [text for name, value in variables.items() if name.startswith("vault_") for text in texts(value)]
+        chosen = [text for name, value in variables.items() if name.startswith("vault_") for text in texts(value)]
+        parts = [max(re.findall(r"[A-Za-z0-9]+", text), key=len) for text in chosen]
+        found = [part if len(part) >= 16 else text for part, text in zip(parts, chosen, strict=True)]
         assert len(found) > 10, "the vault holds fewer secrets than the platform needs"
         return found
 
