@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.application.deploy import held_text, shown
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import Seen, Service, plan, release_name
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import Step as Part
 from ansible_collections.uptier.platform.plugins.plugin_utils import application as model
+from ansible_collections.uptier.platform.plugins.plugin_utils import domains
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import listed, nearest
 
 # What a step takes besides the times that it waits for, in seconds: connections, unpacking, systemd.
@@ -203,6 +205,10 @@ class Plan:
     refusals: tuple[str, ...] = ()
 
     @property
+    def migrates(self) -> bool:
+        return any(step.action == "migrate" for step in self.steps)
+
+    @property
     def seconds(self) -> int:
         """Return how long the longest step may take: so long the lock has to last between two."""
         return max((step.seconds for step in self.steps), default=0)
@@ -359,6 +365,38 @@ def _lacking(request: Request, found: model.Application, hosts: Sequence[Host], 
     return []
 
 
+def questions(
+    application: model.Application, routers: Sequence[Mapping[str, Any]], router_port: int, gateway_port: int
+) -> list[dict[str, Any]]:
+    """Return what a gateway asks to see that an application serves, as the module app_verify takes it.
+
+    `routers` are application hosts as {name, address, fqdn}. `gateway_port` is where the gateway itself answers users on
+    loopback, 0 where none does.
+    """
+    ways = [
+        {
+            "through": f"the router of {one['name']}",
+            "address": one["address"],
+            "port": router_port,
+            "server_name": one["fqdn"],
+            "mutual": True,
+        }
+        for one in routers
+    ]
+    found = []
+    for service in model.routed_services(application):
+        domain = domains.name_under(next(iter(service["domains"]), "localhost"))
+        # Its own health path, if users' requests to that path come to this service.
+        inside = f"{service['health']}/".startswith(f"{service['path'].rstrip('/')}/")
+        what = {"domain": domain, "path": service["health"] if inside else service["path"], "worst": 200 if inside else 499}
+        found += [{**way, **what} for way in ways]
+        if gateway_port and service["domains"]:
+            through = {"through": "this gateway", "address": "127.0.0.1", "port": gateway_port, "server_name": domain, "mutual": False}
+            # It may keep this host out, or count its requests; what must not come is an error behind it.
+            found.append({**through, **what, "worst": 499})
+    return found
+
+
 # -- the way back ----------------------------------------------------------------------------------------------------
 
 
@@ -400,10 +438,13 @@ def verdict(proposed: Plan, failure: Failure | None, returned: Mapping[str, Mapp
     """Return what is said at the end of a release that failed; `returned` are the results of the way back, by host."""
     if failure is None:
         return ""
+    if failure.reason == "lost":
+        # Whoever has the lock now knows what each host ran, and is at work on them.
+        return f"{proposed.application} {proposed.version} was stopped before {failure.host}. {failure.said}"
     doing = {
         "fetch": "could not be unpacked",
         "stop": "could not be stopped for it",
-        "renew": "was stopped because its lock is gone",
+        "renew": "could not renew its lock and was stopped",
         "switch": "failed",
         "verify": "runs, but does not answer as it should",
     }[failure.action]
@@ -417,3 +458,46 @@ def verdict(proposed: Plan, failure: Failure | None, returned: Mapping[str, Mapp
     else:
         back = f"Every host is back on {listed(sorted(one or 'no release' for one in base))}."
     return f"{proposed.application} {proposed.version} {doing} on {failure.host}. {back}\n{failure.said}"
+
+
+# -- what runs where -------------------------------------------------------------------------------------------------
+
+
+def report(application: str, told: Mapping[str, Mapping[str, Any]], declared: str, records: int = 5) -> list[str]:
+    """Return what runs where, line by line; `told` is what app_release_info says of the application, by host."""
+    lines = []
+    versions: dict[str, list[str]] = {}
+    for name, one in told.items():
+        host = host_of(name, one)
+        versions.setdefault(host.versions.get(host.current, host.current) or "no release", []).append(name)
+        kept = [release for release in host.versions if release != host.current]
+        text = f"{name}: {host.current or 'no release'}, before {host.previous or 'none'}, kept {listed(kept) or 'nothing else'}"
+        others = [
+            f"{unit}@{number} {'runs' if seen.active else 'is stopped with'} {seen.release or 'nothing'}"
+            for unit, instances in host.seen.items()
+            for number, seen in instances.items()
+            if not seen.active or seen.release != host.current
+        ]
+        text += f"; {listed(others)}" if others else ""
+        text += f"; a release has not ended here, which began with {host.origin or 'none'}: run it again" if host.origin is not None else ""
+        lines.append(text)
+    if len(versions) > 1:
+        lines.append("NOT the same everywhere: " + "; ".join(f"{version} on {listed(names)}" for version, names in versions.items()) + ".")
+    stands = {one["deployed"]["release"] for one in told.values() if one["deployed"] and one["deployed"]["declared"] == declared}
+    if stands:
+        lines.append(
+            f"The inventory says {declared}; {listed(sorted(stands))} was released by name since and stays until the inventory changes."
+        )
+    lines += [f"Locked: {held_text(application, one['lock'])}" for one in told.values() if one["lock"]]
+    entries = {entry["id"]: entry for one in told.values() for entry in one["history"]}
+    newest = sorted(entries.values(), key=lambda entry: entry["ended"], reverse=True)[:records]
+    return [f"{application}: {listed(versions)}", *lines, *(record_text(entry) for entry in newest)]
+
+
+def record_text(entry: Mapping[str, Any]) -> str:
+    """Return one entry of the record for people."""
+    by = f"{shown(entry['ended'])}, {entry['who']} on {entry['controller']}"
+    if entry["result"] == "interrupted":
+        return f"{by}: interrupted: {entry['what']}"
+    first = next(iter(str(entry["said"]).splitlines()), "")
+    return f"{by}: {entry['before'] or 'no release'} to {entry['version']} ({entry['strategy']}) {entry['result']}{': ' if first else ''}{first}"
