@@ -386,3 +386,57 @@ def test_what_a_host_tells_is_read() -> None:
     assert found.seen == {"shop-web": {3000: Seen(True, True, "1")}}
     assert (found.base, found.release_of("1"), found.checksums) == ("1", "1", {"1": "c"})
     assert module.services_of(applications()[0])[0] == Service("shop-web", (3000, 3001), "web", 3002, 3000, "/up", "shop-web")
+
+
+def test_a_run_whose_lock_was_taken_over_leaves_the_hosts_to_the_other_one() -> None:
+    proposed = ask(TWO)
+    failure = module.first_failure(proposed, [("renew", "app2", fail("The lock was taken over by ben.", "lost"))])
+    assert module.verdict(proposed, failure, {}) == "shop 2 was stopped before app2. The lock was taken over by ben."
+
+
+# -- what runs where -------------------------------------------------------------------------------------------------
+
+
+def told(current: str, **more: Any) -> dict[str, Any]:
+    releases = [{"name": name, "version": name, "checksum": ""} for name in ("1", "2")]
+    running = {"shop-web": {"3000": {"active": True, "enabled": True, "release": current}}}
+    nothing = {"origin": None, "deployed": {}, "lock": None, "history": [], "migrated": [], "instances": running, "releases": releases}
+    return {"current": current, "previous": "1", **nothing, **more}
+
+
+def test_what_runs_where_is_told_host_by_host() -> None:
+    entry = {
+        "id": "a",
+        "ended": 1_000_000_000,
+        "who": "anna",
+        "controller": "ci",
+        "result": "failed",
+        "said": "shop 2 failed on app2.\nlog",
+        "what": "",
+    }
+    history = [
+        {**entry, "before": "1", "version": "2", "strategy": "rolling"},
+        {**entry, "id": "b", "ended": 1, "result": "interrupted", "what": "shop 3"},
+    ]
+    lock = {"holder": {"id": "c", "who": "ben", "controller": "ci", "process": 7}, "since": 0, "until": 60, "what": "shop 3, rolling"}
+    down = {"shop-web": {"3000": {"active": False, "enabled": True, "release": "1"}}}
+    lines = module.report(
+        "shop",
+        {
+            "app1": told("2", history=history, lock=lock, deployed={"declared": "1", "release": "2"}),
+            "app2": told("1", previous="", origin="1", instances=down, history=history),
+        },
+        "1",
+    )
+    assert lines == [
+        "shop: 2, 1",
+        "app1: 2, before 1, kept 1",
+        "app2: 1, before none, kept 2; shop-web@3000 is stopped with 1; a release has not ended here, which began with 1: run it again",
+        "NOT the same everywhere: 2 on app1; 1 on app2.",
+        "The inventory says 1; 2 was released by name since and stays until the inventory changes.",
+        "Locked: shop is being released by ben on ci (process 7) since 1970-01-01 00:00:00 UTC: shop 3, rolling. Wait until that has ended. "
+        "Should that run be dead, the lock ends at 1970-01-01 00:01:00 UTC, and at once for a run on ci.",
+        "2001-09-09 01:46:40 UTC, anna on ci: 1 to 2 (rolling) failed: shop 2 failed on app2.",
+        "1970-01-01 00:00:01 UTC, anna on ci: interrupted: shop 3",
+    ]
+    assert module.report("shop", {"app1": told("2")}, "2") == ["shop: 2", "app1: 2, before 1, kept 1"]
