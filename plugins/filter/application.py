@@ -59,9 +59,7 @@ def deploy_plan(
     found: Any = next((one for one in complete if one["name"] == name), {"version": "", "release": ""})
     archive = str(request["release"]) or deploy.archive_of(found, version)
     path = Path(archive).expanduser()
-    told = {
-        host: hostvars[host]["__app_seen"]["applications"][name] for host in hosts if "applications" in hostvars[host].get("__app_seen", {})
-    }
+    told = _told(name, hostvars, hosts)
     asked = deploy.Request(
         application=name,
         version=version,
@@ -123,13 +121,21 @@ def questions(application: dict[str, Any], routers: list[dict[str, Any]], router
     return deploy.questions(cast(Any, application), routers, int(router_port), int(gateway_port))
 
 
-def release_report(application: dict[str, Any], hostvars: Mapping[str, Any], hosts: list[str]) -> list[str]:
-    """Return which release of an application runs where, and how the last ones ended, line by line."""
-    name = application["name"]
-    told = {
-        host: hostvars[host]["__app_seen"]["applications"][name] for host in hosts if "applications" in hostvars[host].get("__app_seen", {})
-    }
-    return deploy.report(name, told, application["version"])
+def release_report(applications: list[dict[str, Any]], hostvars: Mapping[str, Any], hosts: list[str]) -> list[str]:
+    """Return which release of each application runs where, and how the last ones ended, line by line.
+
+    The hosts were asked by M(uptier.platform.app_release_info) before.
+    """
+    lines = []
+    for one in applications:
+        lines += deploy.report(one["name"], _told(one["name"], hostvars, hosts), one["version"])
+    return lines
+
+
+def _told(name: str, hostvars: Mapping[str, Any], hosts: list[str]) -> dict[str, Any]:
+    """Return what each host that was asked has told of an application."""
+    seen = {host: hostvars[host].get("__app_seen") or {} for host in hosts}
+    return {host: one["applications"][name] for host, one in seen.items() if name in one.get("applications", {})}
 
 
 class FilterModule:
