@@ -50,7 +50,7 @@ applications:
     current: {description: Directory of the current release., type: str}
     previous: {description: Directory of the release before., type: str}
     origin: {description: Release before one that has not ended., type: str}
-    deployed: {description: What was released by name while the inventory said O(declared)., type: dict}
+    deployed: {description: What was released by name while the inventory said C(declared)., type: dict}
     releases: {description: "Releases that are kept, the oldest first: name, version, checksum and when it was unpacked.", type: list, elements: dict}
     instances: {description: "By unit and instance: active, enabled and release.", type: dict}
     migrated: {description: Releases whose migration was made from this host., type: list, elements: str}

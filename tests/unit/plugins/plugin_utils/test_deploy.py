@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.uptier.platform.plugins.filter import application as filters
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import Seen, Service
 from ansible_collections.uptier.platform.plugins.plugin_utils import application as model
 from ansible_collections.uptier.platform.plugins.plugin_utils import deploy as module
@@ -440,3 +442,42 @@ def test_what_runs_where_is_told_host_by_host() -> None:
         "1970-01-01 00:00:01 UTC, anna on ci: interrupted: shop 3",
     ]
     assert module.report("shop", {"app1": told("2")}, "2") == ["shop: 2", "app1: 2, before 1, kept 1"]
+
+
+# -- as the role asks ------------------------------------------------------------------------------------------------
+
+TIMES = {"healthy": "60", "drain": "15", "stop": "30", "migrate": "600", "verify": "60"}
+
+
+def test_the_role_is_told_all_that_its_tasks_need(tmp_path: Path) -> None:
+    (tmp_path / "shop-2.tar.gz").write_text("archive", encoding="utf-8")
+    given = applications(release=f"{tmp_path}/shop-1.tar.gz")
+    hostvars = {
+        name: {"__app_seen": {"applications": {"shop": told("1", releases=[{"name": "1", "version": "1", "checksum": "1"}])}}}
+        for name in ("app1", "app2")
+    }
+    request = {"application": "shop", "version": "2", "release": "", "strategy": "rolling", "back": False}
+    plan = filters.deploy_plan(given, request, hostvars, ["app1", "app2"], TIMES)
+    assert plan["refusals"] == []
+    assert plan["archive"] == f"{tmp_path}/shop-2.tar.gz"
+    assert (plan["targets"], plan["bases"], plan["declared"]) == ({"app1": "2", "app2": "2"}, {"app1": "1", "app2": "1"}, "1")
+    assert (plan["migrates"], plan["stops_first"]) == (True, False)
+    assert filters.deploy_failure(plan, hostvars, []) == {}
+    hostvars["app2"]["__app_switched"] = {"failure": {"reason": "unhealthy", "said": "log"}}
+    assert filters.deploy_failure(plan, hostvars, []) == {
+        "action": "switch",
+        "host": "app2",
+        "reason": "unhealthy",
+        "said": "shop 2 failed on app2. Every host is back on 1.\nlog",
+    }
+
+
+def test_what_the_role_may_not_do_has_no_steps_and_a_host_that_was_not_asked_is_named() -> None:
+    hostvars: dict[str, dict[str, Any]] = {"app1": {"__app_seen": {"applications": {"shop": told("1")}}}, "app2": {}}
+    request = {"application": "shop", "version": "", "release": "", "strategy": "rolling", "back": True}
+    plan = filters.deploy_plan(applications(), request, hostvars, ["app1", "app2"], TIMES)
+    assert (plan["steps"], plan["targets"]) == ([], {})
+    assert plan["refusals"] == [
+        "app2 did not take part. A release is for every application host: remove --limit, or the host from the inventory."
+    ]
+    assert filters.release_report(applications()[:1], hostvars, ["app1", "app2"])[0] == "shop: 1"
