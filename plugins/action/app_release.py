@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.uptier.platform.plugins.plugin_utils.archives import checksum
+from ansible_collections.uptier.platform.plugins.plugin_utils.controller import holder
 from ansible_collections.uptier.platform.plugins.plugin_utils.tolerance import tolerated
 
 MODULE = "uptier.platform.app_release"
@@ -27,7 +28,7 @@ class ActionModule(ActionBase):
 
     def _release(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         archive = self._local(arguments.get("archive"))
-        arguments["checksum"] = checksum(archive) if archive else ""
+        arguments |= {"checksum": checksum(archive) if archive else "", "run": holder()["id"]}
         try:
             result = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
             if archive and result.pop("need_archive", False):

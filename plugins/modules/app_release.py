@@ -124,6 +124,7 @@ options:
     type: int
     default: 2
   checksum: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
+  run: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
   upload: {description: Filled in by the action plugin; do not set it., type: path}
 attributes:
   check_mode:
@@ -187,7 +188,7 @@ failure:
 reason:
   description:
     - Machine-readable cause of a failure, V(unhealthy), V(migration_failed), V(unit_failed), V(bad_archive), V(no_release),
-      V(no_user), V(bad_version), V(locked), or V(unreachable) with O(tolerate).
+      V(no_user), V(bad_version), V(locked), V(superseded) by a later run, or V(unreachable) with O(tolerate).
   returned: on failure
   type: str
 """
@@ -224,6 +225,7 @@ def prepare(module: AnsibleModule, host: Host) -> dict[str, Any]:
             return {"changed": False, "release": release, "need_archive": True}
         steps.append(f"unpacked {release}")
     if not module.check_mode:
+        host.announce()
         if host.user_missing():
             host.make_user()
         if not present:
@@ -285,6 +287,7 @@ def main() -> None:
             "healthy_timeout": {"type": "int", "default": 60},
             "settle": {"type": "int", "default": 2},
             "checksum": {"type": "str", "default": ""},
+            "run": {"type": "str", "default": ""},
             "upload": {"type": "path"},
         },
         supports_check_mode=True,

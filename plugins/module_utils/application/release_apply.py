@@ -39,6 +39,8 @@ MANIFEST = ".release.json"
 # In the state of an application on a host: a release of the fleet that has not ended, and the last one that has.
 UNFINISHED = "unfinished.json"
 DEPLOYED = "deployed.json"
+# The last run that has announced a release of the fleet here.
+RUN = "run.json"
 LOCK_SECONDS = 300
 Run = Callable[..., tuple[int, str, str]]
 
@@ -326,9 +328,23 @@ class Host:
                 write_json(self.record(step.service.unit, step.instance), {"release": release, "fingerprint": marks[step.service.unit]})
             self.done.append(str(step))
 
+    def announce(self) -> None:
+        """Tell runs that are not dead, but slow, that this one has come after them."""
+        if not self.options["commit"]:
+            write_json(self.state / RUN, {"id": self.options["run"]})
+
     def begin(self) -> None:
-        """Remember what this host runs until the release has ended on all hosts; a second run remembers what the first one did."""
-        if not self.options["commit"] and self.origin() is None:
+        """Remember what this host runs until the release has ended on all hosts; a second run remembers what the first one did.
+
+        Raises:
+            ReleaseError: a later run has announced itself. A controller that is killed leaves this process behind, which waits
+                for the host's lock, and must not undo what was done meanwhile.
+        """
+        if self.options["commit"]:
+            return
+        if read_json(self.state / RUN, {"id": self.options["run"]})["id"] != self.options["run"]:
+            raise ReleaseError("superseded", f"A later run is at work on {self.name} on this host; this one has changed nothing here.")
+        if self.origin() is None:
             write_json(self.state / UNFINISHED, {"from": self.current()})
 
     def finish(self, release: str) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.uptier.platform.plugins.action import app_deploy as action
 from ansible_collections.uptier.platform.plugins.module_utils.application import deploy_apply, release_apply
 from ansible_collections.uptier.platform.plugins.modules import app_deploy as module
+from ansible_collections.uptier.platform.plugins.plugin_utils import controller
 from ansible_collections.uptier.platform.plugins.plugin_utils.tolerance import tolerated
 
 ANNA = {"id": "boot/pid ci-7 123 456", "who": "anna", "controller": "ci-7", "process": 123}
@@ -166,27 +166,27 @@ def test_the_record_has_an_end_and_an_entry_for_each_run() -> None:
 
 
 def test_a_run_is_known_by_its_process_and_by_when_that_was_born() -> None:
-    mine = action.holder()
-    assert mine == action.holder()
-    assert not action.is_dead(mine)
-    assert action.is_dead({**mine, "id": mine["id"] + "0"}), "another process has the number now"
+    mine = controller.holder()
+    assert mine == controller.holder()
+    assert not controller.is_dead(mine)
+    assert controller.is_dead({**mine, "id": mine["id"] + "0"}), "another process has the number now"
 
 
 def test_a_process_that_has_ended_is_dead_also_while_nobody_has_asked_for_its_end() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    identity = f"{action.machine()} {action.socket.gethostname()} {child.pid} {action.born(child.pid)}"
-    assert not action.is_dead({"id": identity})
+    identity = f"{controller.machine()} {controller.socket.gethostname()} {child.pid} {controller.born(child.pid)}"
+    assert not controller.is_dead({"id": identity})
     assert child.stdin
     child.stdin.close()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie from here on
-    assert action.is_dead({"id": identity})
+    assert controller.is_dead({"id": identity})
     child.wait()
-    assert action.is_dead({"id": identity})
+    assert controller.is_dead({"id": identity})
 
 
 @pytest.mark.parametrize("identity", ["other/boot HOST 1 2", " HOST 1 2"])
 def test_of_a_run_elsewhere_nothing_is_known(identity: str) -> None:
-    assert not action.is_dead({"id": identity.replace("HOST", action.socket.gethostname())})
+    assert not controller.is_dead({"id": identity.replace("HOST", controller.socket.gethostname())})
 
 
 # -- failures as results ---------------------------------------------------------------------------------------------

@@ -65,13 +65,14 @@ class Place:
 
     def host(self, version: str = "1", **given: Any) -> module.Host:
         options = {"application": "shop", "router_socket": "", "services": [SERVICE], "version": version, "checksum": "", "declared": "x"}
-        times = {"drain_timeout": 1, "healthy_timeout": 60, "migrate": "", "keep": 5, "host_header": "shop.test"}
+        times = {"drain_timeout": 1, "healthy_timeout": 60, "migrate": "", "keep": 5, "host_header": "shop.test", "run": "first"}
         host = module.Host(self.systemd.run, {**options, **times, **given})
         host.router = self.router
         return host
 
     def switch(self, version: str, **given: Any) -> module.Host:
         host = self.host(version, **given)
+        host.announce()
         host.begin()
         host.apply(host.plan(version), version)
         host.put_back()
@@ -98,6 +99,15 @@ def test_until_the_release_of_all_hosts_has_ended_a_host_remembers_what_it_began
     assert (host.current(), host.linked("previous"), host.origin()) == ("3", "", "1")
     host.commit(host.current())
     assert (host.linked("previous"), host.origin()) == ("1", None)
+
+
+def test_a_process_that_a_killed_controller_left_behind_does_not_undo_what_a_later_run_did(place: Place) -> None:
+    left = place.host("2", commit=False)
+    left.announce()
+    place.switch("3", commit=False, run="second")
+    with pytest.raises(module.ReleaseError, match="A later run is at work on shop on this host") as said:
+        left.begin()
+    assert said.value.reason == "superseded"
 
 
 def test_the_way_back_is_no_release_before(place: Place) -> None:
