@@ -65,6 +65,12 @@ def states(lab) -> dict[str, tuple[str, str, list[str]]]:
     return found
 
 
+def record(lab, name: str) -> list[tuple[str, str]]:
+    """Return version and result of the releases that a host remembers."""
+    entries = json.loads(lab.host(name).file(f"{STATE}/history.json").content_string)
+    return [(entry.get("version", ""), entry["result"]) for entry in entries]
+
+
 AFTER = {name: ("1.0.1", "1.0.0", ["1.0.1", "1.0.1"]) for name in HOSTS}
 
 
@@ -85,10 +91,7 @@ def test_a_release_that_fails_on_the_second_host_leaves_none_behind(lab) -> None
     assert lab.host("app12").check_output("cat /opt/uptier/apps/sample/releases/1.0.2/.release.env") == 'APP_VERSION="1.0.2"'
     assert states(lab) == AFTER
     for name in HOSTS:
-        assert [entry["result"] for entry in json.loads(lab.host(name).file(f"{STATE}/history.json").content_string)] == [
-            "succeeded",
-            "failed",
-        ]
+        assert record(lab, name)[-1] == ("1.0.2", "failed")
         assert not lab.host(name).file(f"{STATE}/unfinished.json").exists
     assert not lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
 
@@ -114,10 +117,7 @@ def test_a_roll_back_that_is_killed_half_way_can_be_turned_round(lab) -> None:
     assert status == 0, said
     assert "sample 1.0.1 runs on app12, app13; before: 1.0.1." in said
     assert states(lab) == AFTER
-    assert [entry["result"] for entry in json.loads(lab.host("app12").file(f"{STATE}/history.json").content_string)][-2:] == [
-        "interrupted",
-        "succeeded",
-    ]
+    assert [result for dummy, result in record(lab, "app12")[-2:]] == ["interrupted", "succeeded"]
     assert not lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
 
 
