@@ -76,7 +76,7 @@ AFTER = {name: ("1.0.1", "1.0.0", ["1.0.1", "1.0.1"]) for name in HOSTS}
 
 @pytest.fixture(autouse=True)
 def nobody_at_work(lab) -> None:
-    """No lock is left, and the record of the release that side_effect.yml made is there."""
+    """Every host runs what side_effect.yml has released, and no lock is left."""
     assert states(lab) == AFTER
     assert not lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
 
