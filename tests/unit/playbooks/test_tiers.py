@@ -44,7 +44,7 @@ def test_a_tier_is_all_layers_with_its_numbers(tier: str) -> None:
 def test_every_layer_is_in_the_platform() -> None:
     """own_*.yml stand among the layers for the operations' sake; they change nothing."""
     files = {path.stem for path in (ROOT / "playbooks" / "layers").glob("*.yml")}
-    assert files - {"own_postgresql", "own_redis"} == set(LAYERS)
+    assert files - {"own_applications", "own_postgresql", "own_redis"} == set(LAYERS)
 
 
 def test_the_layers_name_no_tier() -> None:
