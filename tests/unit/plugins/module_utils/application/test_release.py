@@ -3,12 +3,8 @@
 
 from __future__ import annotations
 
-import socket
-from pathlib import Path
-
 import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.application import release as module
-from ansible_collections.uptier.platform.plugins.module_utils.application import release_apply
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import Seen, Service
 
 WEB = Service("sample-web", (3000, 3001), "web", 3002, 3000, "/up", "sample-web")
@@ -122,16 +118,3 @@ def test_hints_name_the_usual_causes() -> None:
     assert module.healthy_hint(None, "refused") == "no answer (refused)"
     assert module.healthy_hint(503, '{"status":"starting"}\n').endswith('not ready (it answers: {"status":"starting"})')
     assert "an error of the application" in module.healthy_hint(500, "")
-
-
-def test_a_router_that_is_there_and_does_not_answer_is_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its instances would be stopped with requests on the way to them."""
-    monkeypatch.setattr(release_apply, "ROUTER_SECONDS", 0.2)
-    path = tmp_path / "admin.sock"
-    assert release_apply.Router(str(path)).put("sample-web", "i3000", "drain") is False
-    with socket.socket(socket.AF_UNIX) as router:
-        router.bind(str(path))
-        router.listen()
-        with pytest.raises(release_apply.ReleaseError, match="did not answer `show stat`") as caught:
-            release_apply.Router(str(path)).put("sample-web", "i3000", "drain")
-    assert caught.value.reason == "router_silent"
