@@ -19,6 +19,8 @@ description:
     out. Replicas stand at the new masters before the first key moves. Keys go in commands of a few milliseconds; very large ones
     go last, and are named in RV(moved).
   - Members that know each other at old addresses are told the declared ones, also where all have new ones.
+  - A node that hangs, dies or fails over on the way interrupts the run only until the cluster has come to rest again, at most
+    O(timeout); then it is planned anew, and a warning tells of it.
   - A run that was killed in the middle of a slot is continued with that slot by the next one, whoever leads on either side then.
   - Where both servers can move slots by themselves (Redis 8.4, Valkey 9) and the user as whom replicas follow may run
     C(CLUSTER SYNCSLOTS), they do it. This is not verified against real servers, and a warning says so.
@@ -206,6 +208,8 @@ def main() -> None:
     for part in cluster.moved:
         if part.mechanism != "key by key":
             module.warn(f"Slots were moved by the servers themselves ({part.mechanism}). Not verified here: no test has met such a server.")
+    for interruption in cluster.interruptions:
+        module.warn(interruption)
     for warning in state["warnings"] if not module.check_mode else []:
         module.warn(warning)
     module.exit_json(

@@ -131,6 +131,8 @@ def main() -> None:
         views, steps = cluster.hand_over(given["relieve"], given["promote"], module.check_mode)
     except core.Refusal as error:
         module.fail_json(msg=str(error), reason=error.reason, node=error.node)
+    for interruption in cluster.interruptions:
+        module.warn(interruption)
     parts = core.describe(cluster.shape, before)
     after = core.predict(cluster.shape, views, steps) if module.check_mode else core.describe(cluster.shape, views)
     module.exit_json(

@@ -34,6 +34,18 @@ class Refusal(Exception):
         self.node = node
 
 
+class Interruption(Refusal):
+    """A node did not do what it was sent; `passing` where it may do it once the cluster has come to rest and was planned for anew."""
+
+    # No waiting gives a permission or memory.
+    LASTING = ("NOAUTH", "WRONGPASS", "NOPERM", "OOM")
+
+    def __init__(self, message: str, node: str, cause: Exception) -> None:
+        """Take what to say, the label of the node, and the RespError, Unreachable or TimeoutError behind it."""
+        super().__init__("step_failed", message, node)
+        self.passing = not any(word in str(cause).split() for word in self.LASTING)
+
+
 @dataclass(frozen=True)
 class Node:
     """One declared Redis process."""

@@ -14,12 +14,14 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.redis import cluster as core
 from ansible_collections.uptier.platform.plugins.module_utils.redis import failover
-from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal, Shape, Step, View
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Interruption, Node, Refusal, Shape, Step, View
 from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Move, Mover, Progress
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Tls, Unreachable
 
 Dial = Callable[[str, int], Any]
 DENIED = ("NOAUTH", "WRONGPASS", "NOPERM")
+# So often in a row may a step be interrupted before anything was reached.
+ATTEMPTS = 3
 
 
 def redis_common_argument_spec() -> dict[str, Any]:
@@ -128,6 +130,7 @@ class Cluster:
         self.weights = weights or {}
         self.mover = mover or Mover(dial)
         self.moved: list[Progress] = []
+        self.interruptions: list[str] = []  # what stopped for a moment and was gone on with
         self.shape, self.dial, self.timeout, self.interval = shape, dial, timeout, interval
         self.clock, self.sleep = clock, sleep
 
@@ -199,19 +202,29 @@ class Cluster:
         return core.plan(self.shape, views, check, self.spread, self.threshold, self.weights)
 
     def converge(self, steps: list[Step]) -> dict[str, View]:
-        """Carry out the plan, one kind of step at a time, planning anew from what is really there after each."""
-        for dummy in range(20):
+        """Carry out the plan, one kind of step at a time, planning anew from what is really there after each.
+
+        A node that hangs or dies on the way stops it only until the others have come to rest: what is left is planned anew.
+        """
+        in_vain = 0
+        for dummy in range(40):
             if not steps:
                 break
             kind = steps[0].action
             group = list(takewhile(lambda step, kind=kind: step.action == kind, steps))
-            if kind == "move":
-                self.wait(lambda seen, group=group: _not_serving(seen, group))
-                moves = [Move(self.shape.node(step.target), self.shape.node(step.node), step.slots) for step in group]
-                self.moved.append(self.mover.run(moves, self.shape.everyone))
-            else:
-                for step in group:
-                    self.act(step)
+            try:
+                if kind == "move":
+                    self._move(group)
+                else:
+                    for step in group:
+                        self.act(step)
+                in_vain = 0
+            except Interruption as error:
+                in_vain = 0 if kind == "move" and self.moved[-1].slots else in_vain + 1
+                if not error.passing or in_vain >= ATTEMPTS:
+                    raise
+                steps = self._again(error)
+                continue
             views, wrong = self.wait(self._unjoined if kind in ("meet", "reach") else self.unsettled)
             if wrong:
                 raise Refusal(
@@ -223,6 +236,36 @@ class Cluster:
         if steps:
             raise Refusal("no_progress", f"The cluster does not take the steps that were sent; still to do: {'; '.join(map(str, steps))}.")
         return self.healthy()
+
+    def _move(self, group: list[Step]) -> None:
+        self.wait(lambda seen: _not_serving(seen, group))
+        moves = [Move(self.shape.node(step.target), self.shape.node(step.node), step.slots) for step in group]
+        try:
+            self.mover.run(moves, self.shape.everyone)
+        finally:
+            self.moved.append(self.mover.progress)
+
+    def _again(self, error: Interruption) -> list[Step]:
+        """Wait until the cluster has come to rest after an interruption; return what is left to do."""
+        began = self.clock()
+        views, wrong = self.wait(self._shaken)
+        if wrong:
+            raise Refusal(error.reason, f"{error} {self.timeout:g} s later: {wrong}.", error.node) from error
+        try:
+            steps = self._plan(views)
+        except Refusal as refusal:
+            raise Refusal(refusal.reason, f"{refusal} It was found after this: {error}", refusal.node) from error
+        self.interruptions.append(f"{error} It was gone on with after {self.clock() - began:.1f} s.")
+        return steps
+
+    def _shaken(self, views: Mapping[str, View]) -> str:
+        """Say what a node that hung or died has left behind: before a replica took over, or it is back, nothing is planned."""
+        owners = core.survey(self.shape, views).owners
+        silent = [one for one in owners if not views[one].reachable]
+        if silent:
+            return f"{', '.join(silent)}: holds slots and does not answer"
+        down = [f"{one} says cluster_state:{views[one].state}" for one in owners if views[one].state != "ok"]
+        return ", ".join(down) or self.unsettled(views)
 
     def healthy(self) -> dict[str, View]:
         """Wait until every node that is up serves, agrees with the others and follows its master."""
@@ -243,12 +286,20 @@ class Cluster:
             Refusal: as failover.plan, and no_progress where replicas do not take over
         """
         done: list[Step] = []
+        in_vain = 0
         for dummy in range(2 * len(self.shape.nodes)):
             views, dummy2 = self.wait(self.whole, 0 if check else None)
             steps = failover.plan(self.shape, views, relieve, promote)
             if check or not steps:
                 return views, done or steps
-            self.act(steps[0])
+            try:
+                self.act(steps[0])
+            except Interruption as error:
+                in_vain += 1
+                if not error.passing or in_vain >= ATTEMPTS:
+                    raise
+                self.interruptions.append(str(error))
+                continue
             if steps[0] not in done:
                 done.append(steps[0])
         raise Refusal(
@@ -279,7 +330,7 @@ class Cluster:
                 else:
                     connection.call("CLUSTER", "FORGET", step.target)
         except (RespError, Unreachable) as error:
-            raise Refusal("step_failed", f"{step} failed: {error}. Run again: it continues from what was reached.", step.node) from error
+            raise Interruption(f"{step} failed: {error}. Run again: it continues from what was reached.", step.node, error) from error
         if step.action == "failover":
             self.wait(lambda views: "" if views[step.node].me.slots else "no failover yet", 10)
 

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Interruption, Node
 from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate_atomic import AtomicLane, dialect_of
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import RespError, Unreachable
 from ansible_collections.uptier.platform.plugins.module_utils.redis.slots import Range, members
@@ -101,7 +101,7 @@ class Mover:
         self.one_job = threading.Lock()  # servers that move slots by themselves do one move at a time
 
     def run(self, moves: Iterable[Move], everyone: Iterable[Node]) -> Progress:
-        """Move all slots; raise Refusal where that stops, with what was reached kept.
+        """Move all slots; raise Interruption where that stops, with what was reached kept.
 
         Args:
             moves: what goes where.
@@ -142,11 +142,11 @@ class Mover:
                     lane.window(slots[start : start + WINDOW])
                 return lane.put_off
         except (RespError, Unreachable, TimeoutError) as error:
-            raise Refusal(
-                "step_failed",
+            raise Interruption(
                 f"Moving slots from {move.source.label} to {move.target.label} stopped: {error}. Both ends still serve what they have; "
                 "run again: it continues from what was reached.",
                 move.source.label,
+                error,
             ) from error
 
     def moved(self, keys: int, size: int, seconds: float) -> None:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Refusal, Shape, describe, faults
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Interruption, Refusal, Shape, Step, describe, faults
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import Cluster
 from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Mover
 from ansible_collections.uptier.platform.plugins.module_utils.redis.reload_apply import Files, Instance
+from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import RespError
 from harness.redis import PASSWORD, Client, Servers, dial
 
 PATIENCE = 120  # seconds; what is waited for takes one or two on an idle machine
@@ -32,7 +33,7 @@ def leaders(shape: Shape) -> set[str]:
     return {label for label, part in describe(shape, views).items() if part.startswith("master")}
 
 
-def test_masters_hand_over_come_back_and_are_restarted_while_a_client_writes(servers: Servers) -> None:
+def test_masters_hand_over_come_back_and_are_restarted_while_a_client_writes(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = formed(servers)
     before = leaders(shape)
     victim = shape.nodes[0]
@@ -46,8 +47,18 @@ def test_masters_hand_over_come_back_and_are_restarted_while_a_client_writes(ser
     assert [str(step) for step in steps] == [str(step) for step in checked] == [f"{steps[0].node} takes over from {victim.label}"]
     assert not [label for label in leaders(shape) if label.startswith("h0:")]
     assert cluster(shape).hand_over(["h0"], [])[1] == [], "a second run does something"
-    cluster(shape).hand_over([], [victim.label])
+    back, down = cluster(shape), iter([RespError("CLUSTERDOWN The cluster is down")] * 2)
+    act = back.act
+
+    def stumble(step: Step) -> None:
+        for error in down:
+            raise Interruption(f"{step} failed: {error}.", step.node, error)
+        act(step)
+
+    monkeypatch.setattr(back, "act", stumble)
+    back.hand_over([], [victim.label])
     assert leaders(shape) == before
+    assert len(back.interruptions) == 2
 
     def restart(port: int) -> None:
         node = next(node for node in shape.nodes if node.port == port)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -190,7 +190,31 @@ def test_a_refused_step_is_told_with_the_answer() -> None:
     fleet.down.add(("10.0.0.0", 6379))
     with pytest.raises(Refusal, match=r"h1:6379 joins the cluster of h0:6379 failed: nothing listens") as caught:
         cluster.converge(steps)
-    assert caught.value.reason == "step_failed"
+    assert caught.value.reason == "node_unreachable"
+
+
+@pytest.mark.parametrize(
+    ("answer", "times", "tried"),
+    [("CLUSTERDOWN The cluster is down", 2, 3), ("CLUSTERDOWN The cluster is down", 99, 3), ("NOPERM no permission", 99, 1)],
+)
+def test_a_refused_step_is_tried_again_where_that_may_help(answer: str, times: int, tried: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet(NODES)
+    change, asked = fleet.change, []
+
+    def refuse(place: Any, words: list[str], name: str) -> None:
+        if name == "CLUSTER ADDSLOTSRANGE" and place == ("10.0.0.0", 6379):
+            asked.append(name)
+            if len(asked) <= times:
+                raise RespError(answer)
+        change(place, words, name)
+
+    monkeypatch.setattr(fleet, "change", refuse)
+    cluster = Cluster(SHAPE, fleet.dial(), clock=fleet.clock, sleep=fleet.sleep)
+    expected = pytest.raises(Refusal, match=answer) if times > tried else nullcontext()
+    with expected:
+        cluster.converge(cluster.plan()[1])
+        assert len(cluster.interruptions) == times
+    assert len(asked) == tried
 
 
 def test_an_unhealthy_cluster_is_told_after_the_time_given() -> None:
