@@ -229,12 +229,16 @@ def bring_about(module: AnsibleModule) -> dict[str, Any]:
     server = Server.remote(remote) if remote else Server.local(parameters["port"], parameters["user"])
     home = remote.database if remote else "postgres"
     myself = server.read(home, SELF_QUERY)
-    if myself.pop("standby"):
-        return {"changed": False, "leads": False, "statements": [], "msg": "This member follows; the leader acts."}
+    standby = myself.pop("standby")
     actor = Actor(**myself)
     databases, passwords = parameters["databases"], parameters["passwords"]
-    seen = server.read(home, actor.query)
     wanted = parameters["roles"] + database_roles(databases)
+    if standby:
+        # It has the leader's passwords, and would itself go on with a new one that the leader does not take.
+        if any(parameters["elsewhere"].values()):
+            refuse_left_out(wanted, passwords, server.read(home, actor.query)["roles"], parameters["elsewhere"], actor)
+        return {"changed": False, "leads": False, "statements": [], "msg": "This member follows; the leader acts."}
+    seen = server.read(home, actor.query)
     accepted = []
     if remote and not actor.superuser:
         known = dict.fromkeys(role["name"] for role in wanted if role["name"] in seen["roles"] and passwords.get(role["name"]))
