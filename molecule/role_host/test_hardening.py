@@ -81,7 +81,7 @@ def test_who_knocks_too_often_is_banned(pair):
     client, server, address, source = pair
 
     def knocks_and_is_banned():
-        client.run(f"timeout 15 {SSH} -o PreferredAuthentications=none nobody@{address} true")
+        client.run(f"timeout 15 {SSH} -o PreferredAuthentications=none nobody-here@{address} true")
         return source in server.run("nft list table inet f2b-table").stdout
 
     server.check_output(f"{BAN} delignoreip {source}")
