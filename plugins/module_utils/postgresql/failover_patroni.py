@@ -17,6 +17,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.picture
 # A standby's last confirmed position may trail what it has by what is under way; more means that it did not stream.
 SLOT_SLACK = 64 * 1024 * 1024
 NOT_SYNCHRONOUS = "is not the synchronous standby"
+AHEAD = "has replayed more than the leader sent it"
 
 
 def judge(cluster: Cluster, request: Request) -> list[dict[str, Any]]:
@@ -73,6 +74,9 @@ def _obstacle(cluster: Cluster, member: Member, request: Request, unfed: set[str
         return "says that it runs, but the leader does not stream to it: its history may differ"
     if gone and cluster.slots and member.received - cluster.slots.get(member.name, member.received) > SLOT_SLACK:
         return "did not stream from the lost leader: its history may differ"
+    if not gone and member.received is not None and (member.replayed or 0) > member.received:
+        # Promoted, such a member PANICs ("requested timeline is not a child"), and the old leader has stopped by then.
+        return f"{AHEAD} ({member.replayed:,} bytes, {member.received:,} received): its history may differ"
     lag = cluster.lag(member)
     limit = request.max_lag_bytes if request.max_lag_bytes is not None else cluster.maximum_lag
     if limit is not None and lag > limit and not (gone and request.allow_data_loss):
@@ -231,8 +235,13 @@ def _promotion(cluster: Cluster, request: Request, judged: list[dict[str, Any]])
 
 
 def passes_soon(cluster: Cluster, refusal: Refusal) -> bool:
-    """Tell whether a refusal ends by itself: for some seconds after a restart or a failover no standby has been made synchronous yet."""
-    return not cluster.sync_standbys and any(entry["reason"] == NOT_SYNCHRONOUS for entry in refusal.candidates)
+    """Tell whether a refusal ends by itself.
+
+    For some seconds after a restart or a failover no standby has been made synchronous yet, and a standby that just began to
+    stream is sent its last segment once more.
+    """
+    reasons = [entry["reason"] for entry in refusal.candidates]
+    return any(reason.startswith(AHEAD) for reason in reasons) or (not cluster.sync_standbys and NOT_SYNCHRONOUS in reasons)
 
 
 def unfinished(cluster: Cluster, candidate: str | None, left: Sequence[str] = ()) -> list[str]:

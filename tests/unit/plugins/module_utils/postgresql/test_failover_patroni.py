@@ -91,6 +91,27 @@ def test_a_second_run_does_nothing(wish):
     assert f.plan(cluster(), wish).action == "none"
 
 
+def test_a_standby_ahead_of_a_dead_leader_may_lead():
+    """It may have replayed from the archive what the leader did not send it any more."""
+    seen = gone(standby={"xlog": {"received_location": LSN, "replayed_location": LSN + 1}})
+    assert f.plan(seen, Request("failover", leader="db1")).action == "failover"
+
+
+@pytest.mark.parametrize(
+    ("standby", "soon"),
+    [
+        ({"xlog": {"received_location": LSN, "replayed_location": LSN + 1}}, True),
+        ({"state": "starting"}, False),
+        ({"xlog": {"received_location": LSN, "replayed_location": 1, "paused": True}}, False),
+    ],
+)
+def test_what_passes_by_itself_is_waited_for(standby, soon):
+    seen = cluster({"db1": LEADER, "db2": {**copy.deepcopy(STANDBY), **standby}})
+    with pytest.raises(Refusal) as caught:
+        f.plan(seen, Request("switchover", candidate="db2"))
+    assert f.passes_soon(seen, caught.value) is soon
+
+
 def test_failover_once_the_lease_has_run_out():
     plan = f.plan(gone(), Request("failover", leader="db1"))
     assert (plan.action, plan.candidate, plan.data_loss_bytes) == ("failover", "db2", 0)
@@ -266,6 +287,13 @@ def test_priority_decides_between_equals():
             "candidate_unfit",
             "db2 cannot lead main: it lacks 2,000,000 bytes, the limit is 1,048,576.",
             id="lag",
+        ),
+        pytest.param(
+            cluster({"db1": LEADER, "db2": {**STANDBY, "xlog": {"received_location": LSN, "replayed_location": LSN + 1}}}),
+            Request("switchover", candidate="db2"),
+            "candidate_unfit",
+            f"db2 cannot lead main: it has replayed more than the leader sent it ({LSN + 1:,} bytes, {LSN:,} received): its history may differ.",
+            id="ahead of the leader",
         ),
         pytest.param(
             cluster({"db1": LEADER, "db2": {**STANDBY, "xlog": {"received_location": LSN, "replayed_location": 1, "paused": True}}}),
