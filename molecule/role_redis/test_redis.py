@@ -389,6 +389,74 @@ def test_a_fourth_master_comes_and_leaves_while_clients_write(lab):
     assert {counts["changed"] for counts in recap.values()} == {"0"}, output
 
 
+def keep(lab, what, status=0):
+    """Have the host of the repositories look after them; return its figures: name and host -> value."""
+    host = lab.host("single")
+    done = host.run(f"systemctl start restic-keep@{what}")
+    assert done.rc == status, host.run(f"journalctl --no-pager -n 60 -u restic-keep@{what}").stdout
+    text = host.file("/var/lib/prometheus/node-exporter/file_backup_repositories.prom").content_string
+    return {(name, of): float(value) for name, of, value in re.findall(r'^(\w+)\{host="(\w+)"\} (\S+)$', text, re.M)}
+
+
+def test_backups_bring_back_every_key_and_files_and_show_damage(lab):
+    given = yaml.safe_load((HERE / "converge.yml").read_text(encoding="utf-8"))[2]["vars"]
+    options = ("-e", json.dumps({name: given[name] for name in ("restic_groups", "restic_backup_group", "vault_restic_password")}))
+    keys = [f"sample:saved:{number}" for number in range(90)]
+    calls(lab, *(("SET", key, f"value of {key}") for key in keys))
+    operate(lab, "backup_files", *options, "-e", "backup_files_hosts=redis:single")
+    calls(lab, *(("SET", key, "of later") for key in keys[:2]), *(("DEL", key) for key in keys[2:60]))
+
+    # What the backup host proves, and what it says once a byte has changed. Its own snapshots are of a cluster beside.
+    good = keep(lab, "verify")
+    assert {host for (name, host), value in good.items() if name == "file_backup_verify_success" and value == 1} == set(lab.addresses)
+    assert all(good[("file_backup_snapshots", host)] >= 2 for host in lab.addresses)
+    single = lab.host("single")
+    pack = single.check_output("find /var/lib/uptier/file-backups/node1/data -type f -printf '%s %p\\n' | sort -n | tail -1").split()[1]
+    single.check_output(f"cp -p {pack} /tmp/pack && printf 'damaged' | dd of={pack} bs=1 seek=100 conv=notrunc")
+    bad = keep(lab, "verify", status=1)
+    assert {host for (name, host), value in bad.items() if name == "file_backup_verify_success" and value == 0} >= {"node1"}
+    assert bad[("file_backup_verify_success", "node2")] == 1
+    assert bad[("file_backup_verify_timestamp_seconds", "node1")] == good[("file_backup_verify_timestamp_seconds", "node1")]
+    single.check_output(f"cp -p /tmp/pack {pack}")
+    assert keep(lab, "keep")[("file_backup_snapshots", "node1")] >= 2
+
+    # A host adds to its repository, and removes nothing from it.
+    removal = (
+        "import json; from ansible_collections.uptier.platform.plugins.module_utils.host.restic import Repository; "
+        "repository = Repository(json.load(open('/etc/uptier/restic.json'))); repository.run('forget', '--keep-last=1', '--prune')"
+    )
+    refused = lab.host("node1").run(f'cd /usr/local/lib/uptier/restic-backup && python3 -B -c "{removal}"')
+    assert refused.rc != 0
+    assert keep(lab, "keep")[("file_backup_snapshots", "node1")] >= 2
+
+    said = operate(lab, "restore_redis", *options)
+    assert "nothing was done" in said
+    assert calls(lab, ("EXISTS", keys[5])) == [0]
+    assert "keys were written" in operate(lab, "restore_redis", *options, "-e", "redis_confirm=redis")
+    found = calls(lab, *(("GET", key) for key in keys))
+    assert found == ["of later"] * 2 + [f"value of {key}" for key in keys[2:]]
+    assert lab.host("node1").run("ls /var/lib/uptier/redis-restore /var/lib/uptier/redis-restore-files").stdout.split() == [
+        "/var/lib/uptier/redis-restore:"
+    ]
+
+    operate(
+        lab,
+        "restore_files",
+        *options,
+        "-e",
+        "restore_host=node1",
+        "-e",
+        "restore_path=/etc/redis",
+        "-e",
+        "restore_directory=/var/restore/x",
+    )
+    node = lab.host("node1")
+    assert node.run("diff -r /etc/redis /var/restore/x/etc/redis").rc == 0
+    assert node.check_output("stat -c '%U:%G %a' /etc/redis/users.acl") == node.check_output(
+        "stat -c '%U:%G %a' /var/restore/x/etc/redis/users.acl"
+    )
+
+
 def members(ranges):
     """The slots of words as CLUSTER NODES has them."""
     edges = [tuple(map(int, (word + "-" + word).split("-")[:2])) for word in ranges if not word.startswith("[")]

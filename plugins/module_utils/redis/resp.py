@@ -111,7 +111,7 @@ class Parser:
 
 
 class Connection:
-    """One authenticated connection. Use it as a context manager."""
+    """One authenticated connection. Use it as a context manager. An address that begins with a slash is a socket's path."""
 
     def __init__(
         self,
@@ -122,12 +122,17 @@ class Connection:
         password: str = "",
         timeout: float = 5.0,
     ) -> None:
-        self.endpoint = f"{address}:{port}"
+        self.endpoint = address if address.startswith("/") else f"{address}:{port}"
         self.parser = Parser()
         plain = None
         try:
-            plain = socket.create_connection((address, port), timeout)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.startswith("/"):
+                plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                plain.settimeout(timeout)
+                plain.connect(address)
+            else:
+                plain = socket.create_connection((address, port), timeout)
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.socket = context.wrap_socket(plain, server_hostname=address) if context else plain
         except OSError as error:
             if plain is not None:
