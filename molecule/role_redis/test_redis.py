@@ -391,7 +391,7 @@ def test_a_fourth_master_comes_and_leaves_while_clients_write(lab):
 
 def keep(lab, what, status=0):
     """Have the host of the repositories look after them; return its figures: name and host -> value."""
-    host = lab.host("single")
+    host = lab.host("node3")
     done = host.run(f"systemctl start restic-keep@{what}")
     assert done.rc == status, host.run(f"journalctl --no-pager -n 60 -u restic-keep@{what}").stdout
     text = host.file("/var/lib/prometheus/node-exporter/file_backup_repositories.prom").content_string
@@ -400,24 +400,24 @@ def keep(lab, what, status=0):
 
 def test_backups_bring_back_every_key_and_files_and_show_damage(lab):
     given = yaml.safe_load((HERE / "converge.yml").read_text(encoding="utf-8"))[2]["vars"]
-    options = ("-e", json.dumps({name: given[name] for name in ("restic_groups", "restic_backup_group", "vault_restic_password")}))
+    options = ("-e", json.dumps({name: given[name] for name in ("restic_groups", "restic_repository_members", "vault_restic_password")}))
     keys = [f"sample:saved:{number}" for number in range(90)]
     calls(lab, *(("SET", key, f"value of {key}") for key in keys))
     operate(lab, "backup_files", *options, "-e", "backup_files_hosts=redis:single")
     calls(lab, *(("SET", key, "of later") for key in keys[:2]), *(("DEL", key) for key in keys[2:60]))
 
-    # What the backup host proves, and what it says once a byte has changed. Its own snapshots are of a cluster beside.
+    # What the repositories' host proves, and what it says once some bytes have changed. The host `single` has a cluster of its own.
     good = keep(lab, "verify")
     assert {host for (name, host), value in good.items() if name == "file_backup_verify_success" and value == 1} == set(lab.addresses)
     assert all(good[("file_backup_snapshots", host)] >= 2 for host in lab.addresses)
-    single = lab.host("single")
-    pack = single.check_output("find /var/lib/uptier/file-backups/node1/data -type f -printf '%s %p\\n' | sort -n | tail -1").split()[1]
-    single.check_output(f"cp -p {pack} /tmp/pack && printf 'damaged' | dd of={pack} bs=1 seek=100 conv=notrunc")
+    keeper = lab.host("node3")
+    pack = keeper.check_output("find /var/lib/uptier/file-backups/node1/data -type f -printf '%s %p\\n' | sort -n | tail -1").split()[1]
+    keeper.check_output(f"cp -p {pack} /tmp/pack && printf 'damaged' | dd of={pack} bs=1 seek=100 conv=notrunc")
     bad = keep(lab, "verify", status=1)
     assert {host for (name, host), value in bad.items() if name == "file_backup_verify_success" and value == 0} >= {"node1"}
     assert bad[("file_backup_verify_success", "node2")] == 1
     assert bad[("file_backup_verify_timestamp_seconds", "node1")] == good[("file_backup_verify_timestamp_seconds", "node1")]
-    single.check_output(f"cp -p /tmp/pack {pack}")
+    keeper.check_output(f"cp -p /tmp/pack {pack}")
     assert keep(lab, "keep")[("file_backup_snapshots", "node1")] >= 2
 
     # A host adds to its repository, and removes nothing from it.

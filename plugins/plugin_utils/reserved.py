@@ -22,7 +22,7 @@ _OWNERS: tuple[tuple[str, str], ...] = (
         _PLATFORM,
         """
         alertmanager alloy certbot etcd grafana haproxy keepalived keepalived_script loki nginx patroni pgbackrest pgbouncer platform
-        platform_admin platform_stats prometheus redis uptier
+        platform_admin platform_stats prometheus redis restic file-backup uptier
         """,
     ),
     (

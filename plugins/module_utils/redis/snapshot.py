@@ -21,6 +21,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.redis.slots import
 # Debian's redis-server is this program by another name, and redis-tools has it.
 CHECKER = "/usr/bin/redis-check-rdb"
 READ = re.compile(r"\[info\] (\d+) (keys read|expires|already expired)")
+TOO_NEW = re.compile(r"Can't handle RDB format version \d+")
 BATCH = 200
 # A value that is larger than this goes alone, so that neither side holds many of them at once.
 BATCH_BYTES = 8 << 20
@@ -108,6 +109,8 @@ def count(path: Path) -> Counted:
     done = subprocess.run([CHECKER, str(path)], capture_output=True, check=False, text=True, errors="replace")
     found = {name: int(number) for number, name in READ.findall(done.stdout)}
     if done.returncode or "keys read" not in found or "RDB looks OK" not in done.stdout:
+        if newer := TOO_NEW.search(done.stdout):
+            raise SnapshotError("newer_version", f"{path} was written by a newer Redis than this host has ({newer[0]}).")
         said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise SnapshotError("damaged", f"{path} cannot be read as a snapshot: {'; '.join(said[-2:]) or 'it is empty'}.")
     return Counted(found["keys read"], found.get("expires", 0), found.get("already expired", 0))

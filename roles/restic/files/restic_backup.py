@@ -81,10 +81,10 @@ def fingerprints(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
             before = file.stat()
             if before.st_size > SAMPLE_BYTES:
                 continue
-            checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+            seen = checksum(file)
         except OSError:  # gone meanwhile, or not readable: restic says which
             continue
-        found[str(file)] = {"sha256": checksum, "size": before.st_size, "mtime_ns": before.st_mtime_ns}
+        found[str(file)] = {"sha256": seen, "size": before.st_size, "mtime_ns": before.st_mtime_ns}
     return found
 
 
@@ -94,6 +94,11 @@ def changed_since(path: str, seen: Mapping[str, Any]) -> bool:
     except OSError:
         return True
     return (now.st_size, now.st_mtime_ns) != (seen["size"], seen["mtime_ns"])
+
+
+def checksum(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def redis_ports(wants: Path = ENABLED) -> list[int]:
@@ -121,7 +126,7 @@ def save_redis(config: Mapping[str, Any]) -> list[dict[str, Any]]:
             snapshot.take(connection, Path(config["data"]) / str(port) / "dump.rdb", target)
         counted = snapshot.count(target)
         entry = {"port": port, "file": str(target), "node": me[0], "slots": [[int(part[0]), int(part[-1])] for part in slots], "keys": counted.keys,
-                 "bytes": target.stat().st_size, "time": time.time()}  # fmt: skip
+                 "bytes": target.stat().st_size, "sha256": checksum(target), "time": time.time()}  # fmt: skip
         say(f"Redis on port {port}: {counted.keys} keys, {entry['bytes']} bytes.")
         saved.append(entry)
     for left in staging.glob("*.rdb"):
@@ -176,7 +181,7 @@ def run(config: Mapping[str, Any]) -> None:
         moving = [path for path, seen in marks.items() if changed_since(path, seen)]
         if moving:
             say(f"{len(moving)} files of the sample changed meanwhile.")
-        (staging / "made").touch()
+        (staging / f"made-{hashlib.sha256(config['location'].encode()).hexdigest()}").touch()
         values["file_backup_success"][1][""] = 1.0
         values["file_backup_last_success_timestamp_seconds"] = ("When the last whole one ended.", {"": time.time()})
         values["file_backup_duration_seconds"] = ("How long it took.", {"": time.time() - begun})
