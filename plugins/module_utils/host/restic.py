@@ -113,12 +113,21 @@ class Repository:
         escaped = [re.sub(r"([\\*?\[])", r"\\\1", path) for path in paths]
         self.run("restore", identity, f"--target={target}", *(f"--include={path}" for path in escaped))
 
-    def unlock(self) -> None:
-        """Remove locks of who does not live any more."""
-        self.run("unlock")
-
     def run(self, *words: str, accepted: Sequence[int] = (0,), timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-        """Run restic and return what it said; raise ResticError where it ends with another status."""
+        """Run restic and return what it said; raise ResticError where it ends with another status.
+
+        Locks of who does not live any more are removed when they are met, and only then: each start of restic costs half a second of processor
+        for the key.
+        """
+        try:
+            return self._run(words, accepted, timeout)
+        except ResticError as error:
+            if error.reason != "locked":
+                raise
+        self._run(("unlock",), (0,), timeout)
+        return self._run(words, accepted, timeout)
+
+    def _run(self, words: Sequence[str], accepted: Sequence[int], timeout: float | None) -> subprocess.CompletedProcess[str]:
         with self._options() as options:
             try:
                 done = subprocess.run(

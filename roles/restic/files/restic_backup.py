@@ -171,7 +171,6 @@ def run(config: Mapping[str, Any]) -> None:
         repository = Repository(config)
         if repository.make():
             say(f"The repository {config['location']} was made.")
-        repository.unlock()
         saved = save_redis(config["redis"]) if config.get("redis") else []
         present = [path for path in config["paths"] if os.path.lexists(path)]
         marks = fingerprints(present)

@@ -64,9 +64,7 @@ def repositories(config: Mapping[str, Any]) -> Iterator[tuple[str, Repository]]:
 
 def keep(repository: Repository, name: str, config: Mapping[str, Any]) -> None:
     rules = [f"--keep-{period}={number}" for period, number in config["keep"].items() if number]
-    repository.unlock()
     repository.run("forget", f"--tag={TAG}", f"--host={name}", "--group-by=host", *rules, "--prune")
-    say(f"{name}: {len(repository.snapshots(name))} backups are kept.")
 
 
 @contextmanager
@@ -81,21 +79,17 @@ def scratch_of(config: Mapping[str, Any]) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def verify(repository: Repository, name: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def verify(repository: Repository, name: str, config: Mapping[str, Any], newest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Prove the newest backup of a host; return the snapshots of Redis in it, which were loaded."""
-    repository.unlock()
     repository.run("check", f"--read-data-subset={config['read_percent']}%")
-    newest = repository.snapshots(name)[-1:]
-    if not newest:
-        raise ResticError("no_snapshot", f"{name} has a repository without a backup. Look at restic-backup.service on it.")
     staging = config["staging"]
     with scratch_of(config) as scratch:
-        repository.restore(newest[0]["id"], scratch, [f"{staging}/manifest.json"])
+        repository.restore(newest["id"], scratch, [f"{staging}/manifest.json"])
         manifest = json.loads((scratch / staging.lstrip("/") / "manifest.json").read_text(encoding="utf-8"))
         files, saved = manifest["files"], manifest["redis"]
         wanted = [*files, *(entry["file"] for entry in saved)]
         if wanted:
-            repository.restore(newest[0]["id"], scratch, wanted)
+            repository.restore(newest["id"], scratch, wanted)
         other = [path for path, seen in files.items() if not same(scratch / path.lstrip("/"), seen)]
         if other:
             raise ResticError(
@@ -103,7 +97,7 @@ def verify(repository: Repository, name: str, config: Mapping[str, Any]) -> list
             )
         for entry in saved:
             load(scratch / entry["file"].lstrip("/"), entry, scratch, f"{name}, port {entry['port']}")
-    say(f"{name}: backup {newest[0]['short_id']} is good, {len(files)} files and {len(saved)} snapshots of Redis were restored.")
+    say(f"{name}: backup {newest['short_id']} is good, {len(files)} files and {len(saved)} snapshots of Redis were restored.")
     return list(saved)
 
 
@@ -156,22 +150,30 @@ def run(config: Mapping[str, Any], what: str) -> int:
         # What this run does not say stays as the last one said it.
         for figure in (PROOF, PROVED):
             samples[figure].update({key: value for key, value in read_metric(prom, figure).items() if key == label})
+        found: list[dict[str, Any]] = []
         try:
             if what == "keep":
                 keep(repository, name, config)
             else:
                 samples[PROOF][label] = 0.0
-                loaded += [entry for entry in verify(repository, name, config) if name in config["redis_hosts"]]
+            found = repository.snapshots(name)
+            if what == "verify":
+                if not found:
+                    raise ResticError(
+                        "no_snapshot", f"There is a repository of {name} without a backup. Look at restic-backup.service on it."
+                    )
+                loaded += [entry for entry in verify(repository, name, config, found[-1]) if name in config["redis_hosts"]]
                 samples[PROOF][label], samples[PROVED][label] = 1.0, time.time()
         except (ResticError, snapshot.SnapshotError) as error:
             failed.append(name)
             print(f"{name}: {error.reason}: {error}", file=sys.stderr, flush=True)
-        try:
-            found = repository.snapshots(name)
-        except ResticError:
-            continue
-        samples["file_backup_snapshots"][label] = float(len(found))
+        except (OSError, ValueError, KeyError) as error:  # what was restored is not what a backup of this program holds
+            failed.append(name)
+            print(
+                f"{name}: other_content: its newest backup cannot be looked at ({error!r}). Take another one.", file=sys.stderr, flush=True
+            )
         if found:
+            samples["file_backup_snapshots"][label] = float(len(found))
             samples[TAKEN][label] = datetime.fromisoformat(found[-1]["time"]).timestamp()
     if what == "verify" and config["redis_hosts"] and not failed and (lacking := snapshot.coverage(loaded)):
         failed.append("Redis")
