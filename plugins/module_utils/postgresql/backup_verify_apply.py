@@ -138,7 +138,16 @@ class Verification:
         self.proof["targets"] = {
             name: self.given[f"{name}_target_seconds"] for name in ("rto", "rpo") if self.given[f"{name}_target_seconds"]
         }
-        result = report.result(self.stanza, self.given["level"], socket.gethostname(), self.begun, time.time(), self.checks, self.proof)
+        result = report.result(
+            self.stanza,
+            self.given["repository"],
+            self.given["level"],
+            socket.gethostname(),
+            self.begun,
+            time.time(),
+            self.checks,
+            self.proof,
+        )
         return result if self.plan_only else self._publish(result)
 
     @contextlib.contextmanager

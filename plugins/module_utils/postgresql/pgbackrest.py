@@ -14,6 +14,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors 
 
 PROGRAM, CONFIG = "/usr/bin/pgbackrest", "/etc/pgbackrest/pgbackrest.conf"  # as Debian has them
 
+BLANKS = " \t\r\v\f"
+
 OK, MISSING_PATH, NO_BACKUP, MISSING_DATA = 0, 1, 2, 3
 LOCKED = 50
 
@@ -32,6 +34,19 @@ REMEDIES = {
     ),
     95: ("wrong_key", "The repository cannot be decrypted: vault_pgbackrest_cipher_pass is not the one with which it was created."),
     103: ("repository", "The repository cannot be used; check disk space, permissions and the service pgbackrest on its host."),
+}
+
+
+# What a bucket answers, by its status.
+BUCKET = {
+    "404": (
+        "no_bucket",
+        "The bucket is not there: create it, or correct pgbackrest_second_repository (bucket, endpoint, region, uri_style).",
+    ),
+    "403": (
+        "bucket_denied",
+        "The bucket is refused: see key, key_secret and what they are allowed to do there (list, get, put and delete objects).",
+    ),
 }
 
 
@@ -55,13 +70,14 @@ def sections(text: str) -> dict[str, list[tuple[str, str]]]:
     """Return names and values of pgbackrest.conf, in their order, by section; a name may come several times."""
     found: dict[str, list[tuple[str, str]]] = {}
     section = ""
-    for line in text.splitlines():
-        line = line.strip()
+    # As pgBackRest reads it: Python would also end lines at signs that may be part of a value.
+    for line in text.split("\n"):
+        line = line.strip(BLANKS)
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
         elif "=" in line and not line.startswith("#"):
             name, dummy, value = line.partition("=")
-            found.setdefault(section, []).append((name.strip(), value.strip()))
+            found.setdefault(section, []).append((name.strip(BLANKS), value.strip(BLANKS)))
     return found
 
 
@@ -97,29 +113,64 @@ def stanza_of(info: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]
     return {"name": name, "status": {"code": MISSING_PATH, "message": "missing stanza"}, "backup": []}
 
 
+def statuses(entry: Mapping[str, Any]) -> dict[int, tuple[int, str]]:
+    """Return code and message of each repository of a stanza, by its number. A message is cut to what can be read of it."""
+    found = {int(repo["key"]): repo["status"] for repo in entry.get("repo") or []} or {1: entry["status"]}
+    # What was decrypted with a wrong key is no text.
+    return {
+        number: (status["code"], " ".join(re.sub(r"[^ -~]+", " ", status["message"]).split())[:300]) for number, status in found.items()
+    }
+
+
+def out_of_reach(info: Sequence[Mapping[str, Any]], name: str) -> dict[int, str]:
+    """Return what repositories beside the first one report that cannot be used now, by number. The platform goes on without them."""
+    known = (OK, MISSING_PATH, NO_BACKUP, MISSING_DATA)
+    found = {number: text for number, (code, text) in statuses(stanza_of(info, name)).items() if number > 1 and code not in known}
+    remedies = {number: _bucket(text, ("", REMEDIES[103][1]))[1] for number, text in found.items()}
+    # What follows the first sentence of an answer is the conversation with the server.
+    return {number: f"{text.partition(': ***')[0]}. {remedies[number]}" for number, text in found.items() if not _wrong_key(text)}
+
+
 def plan(info: Sequence[Mapping[str, Any]], name: str, first_backup: bool) -> list[str]:
-    """Return the pgBackRest commands to run, in order. Nothing where there is a usable backup."""
-    entry = stanza_of(info, name)
-    status = entry["status"]
-    code = status["code"]
-    if code == OK:
-        return []
-    if code not in (MISSING_PATH, NO_BACKUP, MISSING_DATA):
-        detail = "; ".join(repo["status"]["message"] for repo in entry.get("repo", []) if repo["status"]["code"])
-        # What was decrypted with a wrong key is no text.
-        text = " ".join(re.sub(r"[^ -~]+", " ", detail or status["message"]).split())[:300]
-        if "CryptoError" in text or "FormatError" in text:
+    """Return the pgBackRest commands to run, in order, with their options. Nothing where each repository has a usable backup.
+
+    Raises:
+        RepositoryError: wrong_key, or repository where the first one cannot be used.
+    """
+    found = statuses(stanza_of(info, name))
+    for number in out_of_reach(info, name):
+        del found[number]
+    for code, text in found.values():
+        if code in (OK, MISSING_PATH, NO_BACKUP, MISSING_DATA):
+            continue
+        if _wrong_key(text):
             raise RepositoryError("wrong_key", f"{text}. {REMEDIES[95][1]}")
         raise RepositoryError("repository", f"The repository reports: {text}. {REMEDIES[103][1]}")
-    steps = ["stanza-create"] if code in (MISSING_PATH, MISSING_DATA) else []
-    if steps or first_backup:
+    # Alone, the first one needs no number.
+    several = len(statuses(stanza_of(info, name))) > 1
+    bare = [number for number, (code, dummy) in found.items() if code in (MISSING_PATH, MISSING_DATA)]
+    empty = [number for number, (code, dummy) in found.items() if code != OK] if first_backup else []
+    steps = ["stanza-create"] if bare else []
+    # It asks all of them; where one is out of reach, the backup shows that WAL arrives in its own.
+    if (steps or empty) and not out_of_reach(info, name):
         steps.append("check")
-    return [*steps, "backup"] if first_backup else steps if code != NO_BACKUP else []
+    return [*steps, *(f"backup --type=full --repo={number}" if several else "backup --type=full" for number in sorted(empty))]
+
+
+def _wrong_key(text: str) -> bool:
+    return "CryptoError" in text or "FormatError" in text
+
+
+def _bucket(text: str, otherwise: tuple[str, str]) -> tuple[str, str]:
+    """Return reason and remedy for what a bucket has answered."""
+    answered = re.search(r"HTTP request failed with (\d+)", text)
+    return BUCKET.get(answered[1], otherwise) if answered else otherwise
 
 
 def explain(command: str, code: int, output: str) -> RepositoryError:
     """Return the error that says what failed, what was seen and what to do."""
     reason, remedy = REMEDIES.get(code, ("failed", "See /var/log/pgbackrest on the repository's host."))
+    reason, remedy = _bucket(output, (reason, remedy))
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     seen = " ".join(line for line in lines if "ERROR" in line or "HINT" in line or "Error]" in line) or " ".join(lines[-3:])
     return RepositoryError(reason, f"pgbackrest {command} ended with {code}: {seen or 'no output'} {remedy}")

@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Take one backup on the repository's host, then let old ones expire.
 
-backup.py --stanza=NAME --type=full|diff|incr [--standby]
+backup.py --stanza=NAME --type=full|diff|incr [--standby] [--repositories=N]
 
 - With --standby it copies from a standby where one is up, and from the leader otherwise: pgBackRest before 2.54 knows only must or must not.
 - A backup that is already running is as good as a differential or incremental one: nothing is done. A full one is tried again later.
+- Each repository gets a backup of its own, the first one first. One that cannot be had does not keep the others from theirs.
 - Nothing expires while the newest full backup holds pages with a wrong checksum: what retention would remove may be the last good one.
 
-Ends with pgBackRest's status where there is no backup, and with 3 where there is one and old ones could not be removed.
+Ends with pgBackRest's status where a repository got no backup, and with 3 where there is one and old ones could not be removed.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ def pgbackrest(stanza: str, command: str, *options: str) -> int:
     return subprocess.run([PGBACKREST, f"--stanza={stanza}", *options, "--log-level-console=info", command], check=False).returncode
 
 
-def back_up(stanza: str, kind: str, standby: bool) -> int:
-    options = [f"--type={kind}", "--no-expire-auto"]
+def back_up(stanza: str, kind: str, standby: bool, repository: int = 0) -> int:
+    """Take a backup into one repository, or into the only one (0); return pgBackRest's status."""
+    options = [f"--type={kind}", "--no-expire-auto", *([f"--repo={repository}"] if repository else [])]
     if standby:
         status = pgbackrest(stanza, "backup", *options, "--backup-standby")
         if status not in WITHOUT_STANDBY:
@@ -74,12 +76,19 @@ def main() -> int:
     parser.add_argument("--stanza", required=True)
     parser.add_argument("--type", choices=["full", "diff", "incr"], required=True)
     parser.add_argument("--standby", action="store_true")
+    parser.add_argument("--repositories", type=int, default=1)
     given = parser.parse_args()
-    status = back_up(given.stanza, given.type, given.standby)
-    if status == LOCKED and given.type != "full":
-        say("Another backup is running, which serves as well: nothing was done.")
-        return 0
-    return status or expire(given.stanza)
+    statuses = []
+    for repository in range(1, given.repositories + 1) if given.repositories > 1 else [0]:
+        status = back_up(given.stanza, given.type, given.standby, repository)
+        if status == LOCKED and given.type != "full":
+            say("Another backup is running, which serves as well: nothing was done.")
+            return 0
+        if status and repository:
+            say(f"Repository {repository} got no backup (status {status}).")
+        statuses.append(status)
+    expired = expire(given.stanza) if 0 in statuses else 0
+    return next((status for status in statuses if status), expired)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,17 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackr
 
 
 def entry(code: int, message: str = "", repo: str = "") -> list[dict[str, Any]]:
-    repos = [{"status": {"code": code, "message": repo}}] if repo else []
+    repos = [{"key": 1, "status": {"code": code, "message": repo}}] if repo else []
     return [{"name": "main", "status": {"code": code, "message": message}, "repo": repos, "backup": []}]
 
 
 @pytest.mark.parametrize(
     ("info", "first_backup", "steps"),
     [
-        ([], True, ["stanza-create", "check", "backup"]),
-        (entry(1), True, ["stanza-create", "check", "backup"]),
+        ([], True, ["stanza-create", "check", "backup --type=full"]),
+        (entry(1), True, ["stanza-create", "check", "backup --type=full"]),
         (entry(3), False, ["stanza-create", "check"]),
-        (entry(2), True, ["check", "backup"]),
+        (entry(2), True, ["check", "backup --type=full"]),
         (entry(2), False, []),
         (entry(0), True, []),
     ],
@@ -62,6 +62,8 @@ def test_a_failure_says_what_was_seen_and_what_to_do() -> None:
     assert "pg_stat_archiver" in str(error)
     assert "WARN" not in str(error)
     assert explain("check", 7, "").reason == "failed"
+    assert explain("stanza-create", 39, "ERROR: [039]: HTTP request failed with 404 (Not Found):\n*** Path/Query ***").reason == "no_bucket"
+    assert explain("stanza-create", 39, "ERROR: [039]: HTTP request failed with 403 (Forbidden):").reason == "bucket_denied"
 
 
 def test_messages_with_line_breaks_and_stray_bytes_are_read() -> None:
