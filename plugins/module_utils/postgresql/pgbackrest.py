@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 
 PROGRAM, CONFIG = "/usr/bin/pgbackrest", "/etc/pgbackrest/pgbackrest.conf"  # as Debian has them
+INCLUDED = "conf.d/*.conf"  # beside it; pgBackRest reads these too, where no file is given by name
 
 BLANKS = " \t\r\v\f"
 
@@ -55,13 +56,14 @@ class RepositoryError(PostgresqlError):
 
 
 def read_config(path: str = CONFIG) -> str:
-    """Return the text of a host's settings.
+    """Return the text of a host's settings, with those of a second repository.
 
     Raises:
         RepositoryError: not_configured.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        files = [Path(path), *sorted(Path(path).parent.glob(INCLUDED))]
+        return "\n".join(file.read_text(encoding="utf-8") for file in files)
     except OSError as error:
         raise RepositoryError("not_configured", f"{path} cannot be read: {error.strerror}. The role pgbackrest writes it.") from error
 

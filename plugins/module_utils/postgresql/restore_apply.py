@@ -305,7 +305,7 @@ class Member:
         failed = []
         for name in self.waiting():
             path = str(self.data / "pg_wal" / name)
-            argv = [PROGRAM, f"--stanza={self.stanza}", "--no-archive-async", "archive-push", path]
+            argv = [PROGRAM, f"--config={CONFIG}", f"--stanza={self.stanza}", "--no-archive-async", "archive-push", path]
             code, out, err = self.backups.once(argv, PUSH_SECONDS)
             if code:
                 failed.append(f"{name}: {(err or out).strip()[:200]}")

@@ -30,7 +30,13 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.console import Console
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, local_path, repositories
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
+    CONFIG,
+    RepositoryError,
+    local_path,
+    read_config,
+    repositories,
+)
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES
 
 SECONDS = 5.0
@@ -399,8 +405,8 @@ class PgBackRest:
     def _room(self, metrics: Metrics) -> None:
         """Tell how much room there is where repositories of this host lie."""
         try:
-            text = Path(self._config).read_text(encoding="utf-8")
-        except OSError as error:
+            text = read_config(self._config)
+        except RepositoryError as error:
             print(f"pgbackrest: {error}", file=sys.stderr)
             return
         for number in repositories(text, ""):
