@@ -47,7 +47,12 @@ def project(path: Path) -> tuple[str, str]:
     """Return normalised name and version of a wheel or source archive."""
     stem = path.name.removesuffix(".tar.gz")
     name, version = stem.split("-")[:2] if path.suffix == ".whl" else stem.rsplit("-", 1)
-    return re.sub(r"[-_.]+", "-", name).lower(), version
+    return normalised(name), version
+
+
+def normalised(name: str) -> str:
+    """Return the name of a project as the package index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def requirements(files: list[Path]) -> str:
@@ -63,33 +68,50 @@ def requirements(files: list[Path]) -> str:
 
 
 def download(versions: list[tuple[str, str]], folder: Path, pinned: Path | None = None) -> None:
-    """Fetch the wheels of every target, and the source of what has none."""
+    """Fetch the wheels of every target, and the source of what has none; with pinned requirements, that is built at once.
+
+    pip is started for a target, not for a project, and asked once for what fits all of them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    check = ["--require-hashes"] if pinned else []
+    check = ["--no-deps", *(["--require-hashes"] if pinned else [])]
+    done: set[str] = set()
     source_only: list[str] = []
-    for name, version in versions:
-        spec = one_requirement(pinned, name, folder) if pinned else [f"{name}=={version}"]
-        for python in PYTHONS:
-            for machine, tags in PLATFORMS.items():
-                target = [*(f"--platform={tag}" for tag in tags), f"--python-version={python}", "--only-binary=:all:"]
-                command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *check, *target, "--dest", str(folder), *spec]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode and name not in source_only:
-                    if "No matching distribution" not in done.stderr:
-                        sys.exit(f"{name} {version} for Python {python} on {machine}: {done.stderr.strip()}")
-                    source_only.append(name)
-            if name in source_only or any(project(path)[0] == name for path in folder.glob("*-none-any.whl")):
-                break
-        if name in source_only:
-            pip("download", "--no-deps", *check, f"--no-binary={name}", "--dest", str(folder), *spec)
+    for python in PYTHONS:
+        for tags in PLATFORMS.values():
+            target = [*(f"--platform={tag}" for tag in tags), f"--python-version={python}", "--only-binary=:all:", f"--dest={folder}"]
+            while {name for name, dummy in versions} - {*done, *source_only}:
+                lacking = fetch(*check, *target, *specification(versions, folder, pinned, without={*done, *source_only}))
+                if lacking is None:
+                    break
+                source_only.append(lacking)
+            done = {project(path)[0] for path in folder.glob("*-none-any.whl")}
+    if source_only:
+        command = ["wheel", f"--wheel-dir={folder}"] if pinned else ["download", f"--dest={folder}"]
+        others = {name for name, dummy in versions} - set(source_only)
+        pip(*command, *check, f"--no-binary={','.join(source_only)}", *specification(versions, folder, pinned, without=others))
 
 
-def one_requirement(pinned: Path, name: str, folder: Path) -> list[str]:
-    """Write a requirements file with one entry of the pinned one, and return how pip reads it."""
+def fetch(*arguments: str) -> str | None:
+    """Run `pip download`; return the first project that has no wheel for the target, or None where all were fetched."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    lacking = re.search(r"No matching distribution found for ([A-Za-z0-9._-]+)==", done.stderr)
+    if lacking is None:
+        sys.exit(f"{' '.join(command)}\n{done.stderr.strip() or done.stdout.strip()}")
+    return normalised(lacking[1])
+
+
+def specification(versions: list[tuple[str, str]], folder: Path, pinned: Path | None, without: set[str]) -> list[str]:
+    """Return how pip is told which projects: by name and version, or by a file with their entries in the pinned one."""
+    names = [(name, version) for name, version in versions if name not in without]
+    if pinned is None:
+        return [f"{name}=={version}" for name, version in names]
     entries = re.split(r"\n(?=[a-z])", pinned.read_text(encoding="utf-8"))
-    entry = next(text for text in entries if text.startswith(f"{name}=="))
-    path = folder.parent / f"{folder.name}-{name}.txt"
-    path.write_text(entry, encoding="utf-8")
+    text = "\n".join(entry for entry in entries if entry.partition("==")[0] in {name for name, dummy in names})
+    path = folder.parent / f"{folder.name}.txt"
+    path.write_text(f"{text}\n", encoding="utf-8")
     return ["--requirement", str(path)]
 
 
@@ -121,11 +143,8 @@ def build() -> None:
         download(versions, folder, PINNED)
         ready = Path(scratch) / "wheels"
         ready.mkdir()
-        for path in sorted(folder.iterdir()):
-            if path.suffix == ".whl":
-                shutil.copy(path, ready)
-            else:
-                pip("wheel", "--no-deps", "--wheel-dir", str(ready), str(path))
+        for path in sorted(folder.glob("*.whl")):
+            shutil.copy(path, ready)
         (ready / "requirements.txt").write_text(requirements(sorted(ready.glob("*.whl"))), encoding="utf-8")
         (ready / stamp.name).write_text(digest + "\n", encoding="utf-8")
         shutil.rmtree(WHEELS, ignore_errors=True)

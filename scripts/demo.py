@@ -66,10 +66,7 @@ def converge(demo: Demo) -> dict[str, float]:
     command += ["--vault-password-file", (demo.inventory / PASSWORD).relative_to(ROOT)]
     words = [str(word) for word in command]
     say(f"\n$ {shlex.join(words)}".replace(f"{ROOT}/", ""))
-    environment = {**os.environ, "UPTIER_RUN_REPORT": str(report)}
-    for name in ("UPTIER_LAB", "UPTIER_LAB_NET"):
-        environment.pop(name, None)
-    status = subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode
+    status = subprocess.run(words, cwd=ROOT, env={**os.environ, "UPTIER_RUN_REPORT": str(report)}, check=False).returncode
     if status != 0:
         raise Problem(
             f"the playbook ended with status {status}; see above for what failed.\n"

@@ -10,13 +10,24 @@ import shutil
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 from images import image_name
 from support import BIN, CACHE, ROOT, Problem, run, say, stop
 
 PASSWORD = ".vault_password"
 MADE = [PASSWORD, "pki", "secrets", "vault.yml", "vendor.yml"]
+# What users put into passwords, behind what was drawn: everything that shells, INI files, YAML, systemd, libpq, URLs and the daemons'
+# own formats take for something. The same every time, so that a run that fails can be repeated. Who takes less is named.
+TAILS = {
+    "": """ it's "a" $HOME ${x} #1; 50% \\n {b} `c` & é end""",
+    "vault_patroni_api_password": """ it's "a" $HOME ${x} #1; 50% \\n {b} `c` & end""",
+    "vault_redis_": """it's"a"$HOME${x}#1;50%\\n{b}`c`&end""",
+    "vault_grafana_": """ it's "a" $HOME #1; 50% \\n {b} & é end""",
+    "vault_keepalived_password": "#!$",
+}
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -27,10 +38,11 @@ def copy_for(lab: str, source: Path) -> Path:
     additions = ROOT / "molecule" / lab.removeprefix("mol-") / "inventory"
     if additions.is_dir():
         shutil.copytree(additions, target, dirs_exist_ok=True)
-    # The demo's hosts are reached as a user of it may; those of a test as their lab decided.
+    # The demo's hosts are reached as a user of it may; those of a test as their lab decided. Read after lab.yml, whose lookups would be
+    # made for each task of each host: a third of what the controller did.
     made = yaml.safe_load((CACHE / "labs" / lab / "inventory.yml").read_text(encoding="utf-8"))["all"]["vars"]
-    reach = target / "group_vars" / "all" / "reach.yml"
-    reach.write_text(f"---\nansible_connection: {made['ansible_connection']}\n", encoding="utf-8")
+    reach = {name: made[name] for name in ("ansible_connection", "lab_name", "lab_net")}
+    (target / "group_vars" / "all" / "reach.yml").write_text(f"---\n{yaml.safe_dump(reach)}", encoding="utf-8")
     return target
 
 
@@ -43,10 +55,26 @@ def password_file(inventory: Path) -> Path:
     return path
 
 
-def write_secrets(inventory: Path) -> None:
-    """Write the vault file; what stands in it stays."""
+def write_secrets(inventory: Path, as_users_choose: bool = False) -> None:
+    """Write the vault file; what stands in it stays. Where users would have chosen the secrets, a new one has theirs."""
     playbook = ROOT / "playbooks" / "create_secrets.yml"
+    vault = inventory / "group_vars" / "all" / "vault.yml"
+    fresh = not vault.exists()
     run(BIN / "ansible-playbook", playbook, "-i", inventory, "--vault-password-file", password_file(inventory))
+    if fresh and as_users_choose:
+        library = VaultLib([("default", VaultSecret(password_file(inventory).read_bytes().strip()))])
+        made = yaml.safe_load(library.decrypt(vault.read_bytes()))
+        chosen = {name: as_chosen(name, value) for name, value in made.items()}
+        vault.write_bytes(library.encrypt(yaml.safe_dump(chosen)))
+
+
+def as_chosen(name: str, value: Any) -> Any:
+    """Return a secret, or a dictionary of them, with the signs that users put into theirs."""
+    if isinstance(value, dict):
+        return {key: as_chosen(name, one) for key, one in value.items()}
+    tail = next(text for start, text in reversed(TAILS.items()) if name.startswith(start))
+    # VRRP carries eight characters and no more.
+    return value[: -len(tail)] + tail if len(value) == 8 else value + tail
 
 
 def decide_vendor_software(inventory: Path) -> None:
@@ -105,11 +133,11 @@ def build_artefacts() -> None:
     run(sys.executable, ROOT / "scripts" / "build_patroni_wheels.py", timeout=900)
 
 
-def prepare(inventory: Path) -> None:
+def prepare(inventory: Path, as_users_choose: bool = False) -> None:
     """Do all of it."""
     build_artefacts()
     decide_vendor_software(inventory)
-    write_secrets(inventory)
+    write_secrets(inventory, as_users_choose)
 
 
 def forget(inventory: Path) -> None:
@@ -132,7 +160,10 @@ def main() -> None:
         if arguments.inventory is None:
             build_artefacts()
             return
-        prepare(copy_for(arguments.copy_for, arguments.inventory) if arguments.copy_for else arguments.inventory)
+        if arguments.copy_for:
+            prepare(copy_for(arguments.copy_for, arguments.inventory), as_users_choose=True)
+        else:
+            prepare(arguments.inventory)
     except Problem as problem:
         stop("inventory", problem)
 

@@ -36,7 +36,7 @@ POOL = "/var/cache/uptier-apt"
 LISTS_MINUTES = 60
 # What the hosts of each lab used of the processors, kept when they are removed.
 SPENT = CACHE / "processor-seconds"
-BOOT_SECONDS = 120
+BOOT_SECONDS = 300
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 FIRST_NUMBER = 11
 # What a host weighs beside others where processors are scarce; the engine's own default is 1024.

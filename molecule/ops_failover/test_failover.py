@@ -26,6 +26,8 @@ from harness.probes import Probe, missing_rows, prepare_writes
 
 ROUNDS = int(os.environ.get("UPTIER_ROUNDS", "1"))
 CLIENT = "app2"
+# How the repository is away when the leader's host dies. A single round takes the harder way: nobody says that it is gone.
+AWAY = ["black hole", "refused"] if ROUNDS > 1 else ["black hole"]
 
 
 @pytest.fixture(autouse=True)
@@ -217,7 +219,7 @@ def test_host_killed(platform: Platform) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("repository", ["black hole", "refused"])
+@pytest.mark.parametrize("repository", AWAY)
 def test_host_killed_while_the_repository_is_away(platform: Platform, repository: str) -> None:
     """As if one rack held both. What the promotion itself takes is in the journal of the member that leads then."""
     backup = platform.group("backup")[0]
@@ -307,38 +309,28 @@ def test_frozen_leader_neither_splits_nor_loses(platform: Platform) -> None:
 # etcd ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_one_etcd_member_lost_is_nothing(platform: Platform) -> None:
-    leader, dummy = roles(platform)
-    member = platform.group("etcd")[-1]
-    probe = writes(platform, 25)
-    platform.run(member, "systemctl kill -s KILL etcd; systemctl stop etcd")
-    try:
-        seen = probe.result()
-    finally:
-        platform.run(member, "systemctl start etcd")
-    print(f"measured: one etcd member lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
-    judge("one etcd member lost", [seen["gap_seconds"]], 3)
-    assert platform.leader() == leader
-
-
-def test_quorum_lost_the_leader_goes_on(platform: Platform) -> None:
+def test_etcd_members_lost_the_leader_goes_on(platform: Platform) -> None:
+    """First one of three, killed; then another, and with it the quorum, for longer than a lease lasts."""
     leader, dummy = roles(platform)
     members = platform.group("etcd")[1:]
-    probe = writes(platform, 120)
-    for member in members:
-        platform.run(member, "systemctl stop etcd")
+    probe = writes(platform, 180)
     try:
+        platform.run(members[-1], "systemctl kill -s KILL etcd; systemctl stop etcd")
+        time.sleep(15)
+        assert platform.leader() == leader
+        for member in members[:-1]:
+            platform.run(member, "systemctl stop etcd")
         time.sleep(30)
         run = platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}")
         seen = probe.finish()
     finally:
         for member in members:
             platform.run(member, "systemctl start etcd")
-    print(f"measured: quorum of etcd lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
+    print(f"measured: a member and then the quorum of etcd lost: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
     assert run.status != 0
     assert "etcd has no quorum" in " ".join(run.output.split()), run.output[-3000:]
     assert f"{leader} keeps leading" in " ".join(run.output.split())
-    judge("quorum of etcd lost", [seen["gap_seconds"]], 3)
+    judge("a member and then the quorum of etcd lost", [seen["gap_seconds"]], 3)
     assert seen["errors"] == {}
     assert missing_rows(platform, seen["acknowledged"]) == []
     wait("a healthy database", lambda: sound(platform), 90)
@@ -411,7 +403,10 @@ def test_a_replica_with_a_history_of_its_own(platform: Platform) -> None:
     data = "$(ls -d /var/lib/postgresql/*/main)"
     control = f"runuser -u postgres -- $(ls -d /usr/lib/postgresql/*/bin)/pg_ctl -D {data} -w -t 60"
     alone = "-c listen_addresses= -c unix_socket_directories=/tmp -c port=5999 -c archive_mode=off -c synchronous_standby_names="
-    own = "runuser -u postgres -- psql -X -q -h /tmp -p 5999 postgres -c 'create table own as select generate_series(1, 300000) as id'"
+    # Twelve segments further: the leader begins a new one a minute, and could send to a replica whose position it has passed.
+    table = "create table own as select 1 as id"
+    psql = "runuser -u postgres -- psql -X -q -h /tmp -p 5999 postgres"
+    own = f"{psql} -c '{table}' && for number in $(seq 12); do {psql} -c 'insert into own values (2)' -c 'select pg_switch_wal()'; done"
     platform.run(standby, f"systemctl stop patroni; rm {data}/standby.signal")
     platform.run(standby, f"cd /tmp; {control} -l /tmp/alone.log -o '{alone}' start && {own} && {control} -m fast stop", timeout=180)
     platform.run(standby, "systemctl start patroni")
@@ -424,8 +419,12 @@ def test_a_replica_with_a_history_of_its_own(platform: Platform) -> None:
     assert platform.leader() == leader
     # The condition of the alert holds already; it fires after five minutes.
     wait("the alert to be pending", lambda: standby in alerts(platform, "StandbyDoesNotStream"), 90)
+    refused = platform.playbook("reinit_postgresql_member", "-e", f"pg_member={leader}")
+    assert refused.status != 0
+    assert f"{leader} leads main. Switch over first" in " ".join(refused.output.split())
     mended = platform.playbook("reinit_postgresql_member", "-e", f"pg_member={standby}")
     assert mended.status == 0, mended.output[-3000:]
+    assert platform.database_healthy()
     wait("a healthy database", lambda: sound(platform), 60)
     assert platform.sql(standby, "select to_regclass('own') is null") == "t"
 
@@ -504,24 +503,3 @@ with open('/run/uptier-dr.yml', 'w') as file:
     yaml.safe_dump(given, file)
 subprocess.check_call(['chown', 'postgres', '/run/uptier-dr.yml'])
 """
-
-
-# Afterwards ---------------------------------------------------------------------------------------------------------------
-
-
-def test_rebuild_of_a_member(platform: Platform) -> None:
-    leader, standby = roles(platform)
-    refused = platform.playbook("reinit_postgresql_member", "-e", f"pg_member={leader}")
-    assert refused.status != 0
-    assert f"{leader} leads main. Switch over first" in " ".join(refused.output.split())
-    run = platform.playbook("reinit_postgresql_member", "-e", f"pg_member={standby}")
-    assert run.status == 0, run.output[-3000:]
-    assert platform.database_healthy()
-
-
-def test_restart_where_a_setting_waits(platform: Platform) -> None:
-    before = platform.service_starts()
-    run = platform.playbook("restart_postgresql")
-    assert run.status == 0, run.output[-3000:]
-    assert run.changed() == {}, run.changed_tasks()
-    assert platform.service_starts()["db1"]["patroni.service"] == before["db1"]["patroni.service"]

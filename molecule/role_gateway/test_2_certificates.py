@@ -68,7 +68,7 @@ def test_renewal_is_served_without_a_restart_and_keeps_the_pair_before(host):
     result = renew(host, renew_fraction=1.0)
     assert result.rc == 0, result.stderr
     # nginx hands over to its new workers a moment after the reload returns.
-    wait("the new certificate", lambda: served(host) != before, 10)
+    wait("the new certificate", lambda: served(host) != before, 60)
     assert main_pid(host) == pid
     assert host.check_output("ls -d /etc/uptier/tls/.pairs/sample.* | wc -l") == "2"
 

@@ -40,8 +40,8 @@ def running_server(lab):
 
 
 def talk(lab, server, options):
-    command = f"timeout 10 openssl s_client -connect {server}:{PORT} -tls1_3 {options} </dev/null 2>&1"
-    for dummy in range(5):
+    command = f"timeout 60 openssl s_client -connect {server}:{PORT} -tls1_3 {options} </dev/null 2>&1"
+    for dummy in range(60):
         answer = lab.host("new").run(command)
         if "onnection refused" not in answer.stdout:
             break

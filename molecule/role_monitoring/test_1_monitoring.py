@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from harness import alerts
 
-CLIENT = "curl -sS --max-time 10 --cacert /etc/uptier/pki/ca.crt"
+CLIENT = "curl -sS --max-time 60 --cacert /etc/uptier/pki/ca.crt"
 OWN = f"{CLIENT} --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
 PORTS = (9090, 9093, 9100)
 HERE = Path(__file__).resolve().parent
@@ -29,7 +29,7 @@ def ask(host, path, options=""):
     return json.loads(host.check_output(f"{OWN} {options} https://{name(host)}.internal:9090/api/v1/{path}"))["data"]
 
 
-def until(check, seconds=60):
+def until(check, seconds=180):
     """Return what `check` returns once it is true; fail with its last value."""
     end = time.monotonic() + seconds
     while not (value := check()):
@@ -75,7 +75,7 @@ def test_a_vendor_who_does_not_answer_costs_nothing_else(lab):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     said = " ".join(done.stdout.split())
     assert done.returncode != 0
@@ -114,7 +114,7 @@ def test_strangers_are_refused(host, port):
         "believes a foreign certificate"
     )
     assert host.run(f"{OWN} --tls-max 1.2 -o /dev/null {url}").rc != 0, "speaks TLS 1.2"
-    assert "up" not in host.run(f"curl -s --max-time 5 http://{name(host)}.internal:{port}/metrics").stdout.split(), "speaks clear text"
+    assert "up" not in host.run(f"curl -s --max-time 60 http://{name(host)}.internal:{port}/metrics").stdout.split(), "speaks clear text"
 
 
 def test_only_rules_of_what_is_there_are_loaded(host):
@@ -141,7 +141,7 @@ def test_host_metrics_come_from_the_timer(host):
 
 
 def test_sign_of_life_arrives(lab):
-    until(lambda: received(lab, "/deadman", "Watchdog"), 120)
+    until(lambda: received(lab, "/deadman", "Watchdog"))
     assert not received(lab, "/chat", "Watchdog")
     assert not received(lab, "/pager", "Watchdog")
 
@@ -186,7 +186,7 @@ def test_a_dead_exporter_is_reported_by_the_rules_themselves(lab):
                 received(lab, "/pager", "ServerDown")
                 and any("mon12" in json.dumps(entry) for entry in received(lab, "/pager", "ServerDown"))
             ),
-            120,
+            300,
         )
     finally:
         host.check_output("systemctl start prometheus-node-exporter")
@@ -197,7 +197,7 @@ def test_one_alertmanager_is_enough(lab):
     dead.check_output("systemctl stop prometheus-alertmanager")
     try:
         survivor.check_output("amtool alert add TestAlone severity=critical instance=y component=test")
-        until(lambda: received(lab, "/pager", "TestAlone"), 60)
+        until(lambda: received(lab, "/pager", "TestAlone"))
     finally:
         dead.check_output("systemctl start prometheus-alertmanager")
 
@@ -210,11 +210,15 @@ def put(host, path, text):
 
 
 def test_alerts_behave_in_the_newer_release(lab, tmp_path):
-    """The unit tests run with the promtool of the controller, which is the older one where that is Debian 12."""
+    """The unit tests run all cases with the promtool of the controller, which is the older one where that is Debian 12.
+
+    Here every fourth is run by the newer one, and before a release all of them.
+    """
     host = lab.host("mon13")
     names = alerts.write_tests(tmp_path)
+    names = names if os.environ.get("UPTIER_FULL") else names[::4]
     script = ["set -e", "rm -rf /tmp/alerts", "mkdir /tmp/alerts", "cd /tmp/alerts"]
-    for path in sorted(tmp_path.iterdir()):
+    for path in (tmp_path / name for test in names for name in (test, test.removeprefix("test-"))):
         script.append(f"cat > {path.name} <<'END-OF-FILE'\n{path.read_text(encoding='utf-8')}\nEND-OF-FILE")
     script.append(f"promtool test rules {' '.join(names)}")
     put(host, "/tmp/alerts.sh", "\n".join(script))

@@ -9,9 +9,10 @@ import time
 
 import pytest
 
-CLIENT = "curl -sS --max-time 10 --cacert /etc/uptier/pki/ca.crt"
+CLIENT = "curl -sS --max-time 60 --cacert /etc/uptier/pki/ca.crt"
 OWN = f"{CLIENT} --cert /etc/uptier/pki/host.crt --key /etc/uptier/pki/host.key"
-PORTS = {"node": 9100, "gateway": 9113, "redis": 9121, "pgbouncer": 9127, "postgres": 9187}
+# That of the node exporter is asked in test_1_monitoring.py.
+PORTS = {"gateway": 9113, "redis": 9121, "pgbouncer": 9127, "postgres": 9187}
 
 
 def name(host):
@@ -20,16 +21,26 @@ def name(host):
 
 def metrics(host, port, path="/metrics"):
     """Return the samples of a page as {series: value}."""
-    text = host.check_output(f"{OWN} --fail 'https://{name(host)}.internal:{port}{path}'")
+    text = host.check_output(f"{OWN} --fail --retry 3 --retry-all-errors 'https://{name(host)}.internal:{port}{path}'")
     return {series: float(value) for series, value in re.findall(r"^([a-z][^#\n]*?) (\S+)$", text, re.MULTILINE)}
 
 
-def until(check, seconds=30):
+def until(check, seconds=180):
     end = time.monotonic() + seconds
     while not (value := check()):
         assert time.monotonic() < end, f"still {value!r} after {seconds} s"
         time.sleep(1)
     return value
+
+
+def page_with(host, series, port, path="/metrics"):
+    """Return the samples of a page once the daemon behind it has answered: `series` is 1."""
+
+    def answered():
+        page = metrics(host, port, path)
+        return page if page[series] == 1 else None
+
+    return until(answered)
 
 
 @pytest.mark.parametrize("exporter", PORTS)
@@ -41,8 +52,7 @@ def test_strangers_are_refused(host, exporter):
 
 
 def test_gateway_counts_what_clients_saw(host):
-    page = metrics(host, 9113)
-    assert page["nginx_up"] == 1
+    page = page_with(host, "nginx_up", 9113)
     before = {status: page.get(f'gateway_http_requests_total{{vhost="demo.test",status="{status}"}}', 0) for status in ("200", "500")}
     host.check_output("for i in 1 2 3 4 5 6 7 8 9 10; do curl -s -o /dev/null -H 'Host: demo.test' http://127.0.0.1:8088/good; done")
     host.check_output("for i in 1 2; do curl -s -o /dev/null -H 'Host: demo.test' http://127.0.0.1:8088/bad; done")
@@ -87,17 +97,15 @@ def test_a_dead_daemon_is_down_and_comes_back(host):
 
 
 def test_pgbouncer_shows_its_pools_and_limits(host):
-    page = metrics(host, 9127)
-    assert page["pgbouncer_up"] == 1
+    page = page_with(host, "pgbouncer_up", 9127)
     assert page["pgbouncer_config_max_client_connections"] > 0
     assert page["pgbouncer_used_clients"] >= 1
     assert 'pgbouncer_pools_client_active_connections{database="pgbouncer",user="pgbouncer"}' in page
 
 
 def test_postgresql_has_the_same_series_on_every_release(host):
-    page = metrics(host, 9187)
+    page = page_with(host, "pg_up", 9187)
     names = {series.partition("{")[0] for series in page}
-    assert page["pg_up"] == 1
     assert {
         "pg_instance_in_recovery",
         "pg_instance_connections",
@@ -117,9 +125,8 @@ def test_postgresql_has_the_same_series_on_every_release(host):
 
 
 def test_redis_is_asked_by_target(host):
-    page = metrics(host, 9121, f"/scrape?target=rediss://{name(host)}.internal:6379")
+    page = page_with(host, "redis_up", 9121, f"/scrape?target=rediss://{name(host)}.internal:6379")
     names = {series.partition("{")[0] for series in page}
-    assert page["redis_up"] == 1
     assert page["redis_memory_max_bytes"] == 32 * 1024 * 1024
     assert {
         "redis_cluster_slots_ok",
@@ -141,7 +148,7 @@ def test_host_metrics_see_failed_units_and_certificates(host):
         lambda: {series: value for series, value in metrics(host, 9100).items() if series.startswith("platform_")}
     )
     host.run("systemd-run --unit=broken.service /bin/false")
-    until(lambda: metrics(host, 9100).get('platform_failed_unit{unit="broken.service"}') == 1, 60)
+    until(lambda: metrics(host, 9100).get('platform_failed_unit{unit="broken.service"}') == 1)
     host.check_output("systemctl reset-failed broken.service")
 
 

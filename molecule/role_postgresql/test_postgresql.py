@@ -13,37 +13,65 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible_collections.uptier.platform.plugins.plugin_utils.quoting import libpq
 from harness.gaps import longest_gap
+from harness.platform import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PKI = "/etc/uptier/pki"
 # Molecule asks for colours, which would stand between the figures of the recap.
 PLAIN = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-PASSWORDS = {"sample": "molecule-sample-0123456789", "sample_owner": "molecule-owner-0123456789", "sample_ro": "molecule-reader-0123456789"}
+CHOSEN = yaml.safe_load((HERE / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+PASSWORDS = {"postgres": CHOSEN["vault_postgresql_superuser_password"], **CHOSEN["vault_postgresql_user_passwords"]}
 PAIR = ("db1", "db2")
-# A lease of 20 s, and room for a machine that does several things at once.
-FAILOVER_SECONDS = 60
+REPOSITORY = "/var/lib/pgbackrest"
+# For what takes seconds on an idle machine, and follows from no setting: others may have the processors for a while.
+SETTLED = 180
+# A lease of 20 s, and the same room.
+FAILOVER_SECONDS = 120
 
 
 def members(lab, asked):
-    out = lab.host(asked).run("patronictl list -f json").stdout
-    return {entry["Member"]: entry for entry in json.loads(out)}
+    """Return Patroni's members by name; none while it does not answer."""
+    done = lab.host(asked).run("patronictl list -f json")
+    return {entry["Member"]: entry for entry in json.loads(done.stdout)} if done.rc == 0 else {}
 
 
-def synchronous(lab):
-    return sorted(entry["Role"] for entry in members(lab, "db1").values()) == ["Leader", "Sync Standby"]
+def role(lab, name):
+    return members(lab, name).get(name, {}).get("Role")
+
+
+def ask(lab, name, sql, database="postgres"):
+    return lab.host(name).run(f'cd / && runuser -u postgres -- psql -XAtc "{sql}" {database}')
+
+
+def local(lab, name, sql, database="postgres"):
+    done = ask(lab, name, sql, database)
+    assert done.rc == 0, done.stderr
+    return done.stdout.strip()
+
+
+def leads(lab):
+    """Return who of the pair leads at this moment; None when nobody does."""
+    return next((name for name in PAIR if ask(lab, name, "select pg_is_in_recovery()").stdout.strip() == "f"), None)
 
 
 def leader(lab):
-    for name in PAIR:
-        done = subprocess.run(
-            ["docker", "exec", lab.container(name), "runuser", "-u", "postgres", "--", "psql", "-XAtc", "select pg_is_in_recovery()"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.stdout.strip() == "f":
-            return name
-    return None
+    return until(SETTLED, "somebody leads the pair", lambda: leads(lab))
+
+
+def follows(lab, name, other, column="state", value="streaming"):
+    """Tell whether a member streams from the leader. PostgreSQL is asked: a start of patronictl takes a second of processor."""
+    return ask(lab, other, f"select {column} from pg_stat_replication where application_name = '{name}'").stdout.strip() == value
+
+
+def synchronous(lab):
+    first = leader(lab)
+    other = next(name for name in PAIR if name != first)
+    # Patroni allows the standby to lead once it has seen the same.
+    return follows(lab, other, first, "sync_state", "sync") and role(lab, first) == "Leader" and role(lab, other) == "Sync Standby"
 
 
 def until(seconds, what, probe):
@@ -54,47 +82,57 @@ def until(seconds, what, probe):
     return seen
 
 
-def local(lab, name, sql, database="postgres"):
-    done = lab.host(name).run(f'cd / && runuser -u postgres -- psql -XAtc "{sql}" {database}')
-    assert done.rc == 0, done.stderr
-    return done.stdout.strip()
+def arrived(host, segment):
+    """Return where a segment of WAL is in the repository of a host; nothing before it is there."""
+    return host.run(f"find {REPOSITORY}/archive -name '{segment}-*.zst'").stdout.strip()
 
 
 def target(lab, user="sample", hosts=PAIR, mode="read-write", **options):
     given = {
         "host": ",".join(lab.addresses[name] for name in hosts), "dbname": "sample", "user": user,
-        "password": PASSWORDS.get(user, "molecule-superuser-0123456789"), "sslmode": "verify-full", "sslrootcert": f"{PKI}/ca.crt",
-        "target_session_attrs": mode, "connect_timeout": 3, **options,
+        "password": PASSWORDS.get(user, PASSWORDS["postgres"]), "sslmode": "verify-full", "sslrootcert": f"{PKI}/ca.crt",
+        "target_session_attrs": mode, "connect_timeout": 30, **options,
     }  # fmt: skip
-    return " ".join(f"{key}={value}" for key, value in given.items())
+    return " ".join(f"{key}={libpq(value)}" for key, value in given.items())
 
 
 def remote(lab, sql, **options):
-    return lab.host("repo").run(f'psql -XAtq "{target(lab, **options)}" -c "{sql}"')
+    return lab.host("repo").run(f'psql -XAtq {shlex.quote(target(lab, **options))} -c "{sql}"')
 
 
 def converge(lab, *options):
-    """Run the scenario's playbook once more; return host -> number of changes, and all it said."""
+    """Run the scenario's playbook once more."""
+    started = time.monotonic()
     done = subprocess.run(
         ["ansible-playbook", "-i", str(ROOT / ".cache/labs" / lab.name / "inventory.yml"), str(HERE / "converge.yml"), *options],
         cwd=ROOT, env={**os.environ, **PLAIN}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    changes = {host: int(count) for host, count in re.findall(r"^(\w+)\s+: ok=\d+\s+changed=(\d+)", done.stdout, re.M)}
-    return changes, done.stdout + done.stderr
+    return Run(done.returncode, done.stdout + done.stderr, time.monotonic() - started)
 
 
 def postmaster(lab, name):
     return lab.host(name).run("head -1 /var/lib/postgresql/*/main/postmaster.pid").stdout.strip()
 
 
+def patroni(lab, name):
+    return lab.host(name).run("systemctl show -P MainPID patroni").stdout.strip()
+
+
 def connections(lab):
     return int(re.search(r"max_connections: '?(\d+)", lab.host("db1").run("patronictl show-config").stdout).group(1))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unswitched(lab):
+    """Write some WAL before all tests, and return its segments by repository: archive_timeout is to bring them, while tests go on."""
+    sql = "select pg_walfile_name(pg_current_wal_lsn()) from pg_logical_emit_message(true, '', 'x')"
+    return {name: local(lab, database, sql) for name, database in (("repo", leader(lab)), ("solo", "solo"))}
+
+
 def test_one_leads_and_the_other_has_every_commit(lab):
-    until(60, "a synchronous standby", lambda: synchronous(lab))
-    assert members(lab, "solo")["solo"]["Role"] == "Leader"
+    until(SETTLED, "a synchronous standby", lambda: synchronous(lab))
+    assert role(lab, "solo") == "Leader"
 
 
 @pytest.mark.parametrize(("name", "version"), [("db1", "15"), ("solo", "17")])
@@ -144,10 +182,10 @@ def test_every_port_speaks_tls_1_3_only_and_knows_its_callers(lab):
     client = f"-cert {PKI}/host.crt -key {PKI}/host.key"
     shown = "2>/dev/null | grep -aE '^New|HTTP/1'"
     for port, more in ((5432, "-starttls postgres"), (8008, ""), (8432, "")):
-        command = f"echo | timeout 5 openssl s_client -CAfile {PKI}/ca.crt -connect {lab.addresses['db1']}:{port} {more}"
+        command = f"echo | timeout 60 openssl s_client -CAfile {PKI}/ca.crt -connect {lab.addresses['db1']}:{port} {more}"
         assert "TLSv1.3" in lab.host("repo").run(f"{command} -tls1_3 {client} {shown}").stdout, port
         assert "Cipher is (NONE)" in lab.host("repo").run(f"{command} -tls1_2 {client} {shown}").stdout, port
-    stranger = f"(printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 1) | timeout 5 openssl s_client -quiet -connect {lab.addresses['db1']}:8008"
+    stranger = f"(printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 1) | timeout 20 openssl s_client -quiet -connect {lab.addresses['db1']}:8008"
     assert "HTTP/1" not in lab.host("repo").run(f"({stranger}) {shown}").stdout
 
 
@@ -160,16 +198,53 @@ def test_secrets_are_shown_to_nobody(host):
     assert host.run("journalctl --no-pager | grep -cE 'molecule-[a-z]+-0123456789'").stdout.strip() == "0"
 
 
-def test_there_is_a_backup_and_wal_arrives_encrypted(lab):
-    for name, database in (("repo", leader(lab)), ("solo", "solo")):
+def test_auditors_find_who_changed_a_role(lab):
+    name = leader(lab)
+    local(lab, name, "alter role sample_ro connection limit 7")
+    journal = "journalctl -u patroni --no-pager | grep"
+    search = f"{journal} 'AUDIT: SESSION' | grep -i 'alter role sample_ro connection limit 7'"
+    assert ",ROLE,ALTER ROLE," in until(SETTLED, "the change in the journal", lambda: lab.host(name).run(search).stdout)
+    assert lab.host(name).run(f"{journal} 'connection authorized: user='").rc == 0
+
+
+def test_damage_is_found(lab):
+    """An index that does not have every row of its table; queries that use it give wrong answers, and nothing else tells."""
+    for name in (leader(lab), *PAIR, "solo"):
+        done = lab.host(name).run("systemctl start postgresql-check")
+        assert done.rc == 0, lab.host(name).run("journalctl -u postgresql-check -n 20 --no-pager").stdout
+    ready = "update pg_index set indisready = {} where indexrelid = 'damaged_id'::regclass"
+    try:
+        local(lab, "solo", "create table damaged as select generate_series(1, 1000) as id; create index damaged_id on damaged (id)")
+        local(lab, "solo", ready.format("false"))
+        local(lab, "solo", "insert into damaged values (1001)")
+        local(lab, "solo", ready.format("true"))
+        assert lab.host("solo").run("systemctl start postgresql-check").rc != 0
+        search = "journalctl -u postgresql-check --no-pager | grep 'lacks matching index tuple'"
+        until(SETTLED, "the damage in the journal", lambda: lab.host("solo").run(search).rc == 0)
+    finally:
+        local(lab, "solo", "drop table if exists damaged")
+    assert lab.host("solo").run("systemctl start postgresql-check").rc == 0
+
+
+def test_a_new_patroni_takes_over_the_running_server(lab):
+    name = leader(lab)
+    before = postmaster(lab, name)
+    for command in ("systemctl restart patroni", "kill -9 $(systemctl show -P MainPID patroni)"):
+        old = patroni(lab, name)
+        assert lab.host(name).run(command).rc == 0
+        until(SETTLED, "a new Patroni", lambda old=old: patroni(lab, name) not in (old, "0"))
+    until(SETTLED, "the leader's lock", lambda: role(lab, name) == "Leader")
+    assert postmaster(lab, name) == before
+
+
+def test_there_is_a_backup_and_wal_arrives_encrypted(lab, unswitched):
+    for name, segment in unswitched.items():
         backup = json.loads(lab.host(name).run("cd / && runuser -u postgres -- pgbackrest info --output=json").stdout)[0]
         assert backup["status"]["code"] == 0
         assert backup["cipher"] == "aes-256-cbc"
         assert backup["backup"][0]["type"] == "full"
-        segment = local(lab, database, "select pg_walfile_name(pg_current_wal_lsn()) from pg_logical_emit_message(true, '', 'x')")
-        # Without a switch by hand: archive_timeout brings it.
-        find = f"find /var/lib/pgbackrest/archive -name '{segment}*.zst' | head -1"
-        path = until(120, f"{segment} in the repository of {name}", lambda find=find, name=name: lab.host(name).run(find).stdout.strip())
+        # Nothing before has switched by hand: archive_timeout brings it.
+        path = until(SETTLED, f"{segment} in the repository of {name}", lambda segment=segment, name=name: arrived(lab.host(name), segment))
         assert lab.host(name).run(f"head -c 8 {path}").stdout.startswith("Salted__")
         timers = lab.host(name).run("systemctl list-timers --no-legend 'pgbackrest-backup@*'").stdout
         assert timers.count("pgbackrest-backup@") == 2 * (2 if name == "solo" else 3)  # once a day in the tier startup
@@ -196,7 +271,7 @@ def test_a_backup_is_proven_and_its_report_cannot_be_changed_unseen(lab, name):
     local(lab, where, "insert into moved select now()")
     before = lab.host(where).run("find /var/lib/postgresql/younger -type f -printf '%p %s %T@\\n'").stdout
     segment = local(lab, where, "select pg_walfile_name(pg_switch_wal())")
-    until(60, "the segment's arrival", lambda: host.run(f"find /var/lib/pgbackrest/archive -name '{segment}-*.zst'").stdout)
+    until(SETTLED, "the segment's arrival", lambda: arrived(host, segment))
     done = host.run("systemctl start pgbackrest-verify")
     assert done.rc == 0, host.run("journalctl --no-pager -n 40 -u pgbackrest-verify").stdout
     assert lab.host(where).run("find /var/lib/postgresql/younger -type f -printf '%p %s %T@\\n'").stdout == before
@@ -206,7 +281,7 @@ def test_a_backup_is_proven_and_its_report_cannot_be_changed_unseen(lab, name):
     rto, rpo = (float(figures[f'backup_verify_{what}_seconds{{stanza="main"}}']) for what in ("rto", "rpo"))
     print(f"measured: {name} was restored and served after {rto:.1f} s, {rpo:.0f} s would have been lost")
     # A segment comes every minute, and with it the heartbeats in it.
-    assert 0 < rpo < 120
+    assert 0 < rpo < 300
     targets = [figures[f'backup_verify_{what}_target_seconds{{stanza="main"}}'] for what in ("rto", "rpo")]
     assert targets == ["3600", "300"], "what the tiers startup and growth promise"
     report = host.run("ls /var/lib/uptier/backup-reports/*.json | tail -1").stdout.strip()
@@ -229,7 +304,6 @@ def edited(script):
 
 
 # One fault each on a copy of the repository, what the proof is given, and the reason that it must name.
-REPOSITORY = "/var/lib/pgbackrest"
 FLIP = (
     "python3 -c \"import sys; f = open(sys.argv[1], 'r+b'); f.seek(0, 2); n = f.tell() // 2; f.seek(n); b = f.read(1); f.seek(n); "
     'f.write(bytes([b[0] ^ 255]))" '
@@ -289,7 +363,7 @@ def test_damage_of_the_live_database_and_a_wrong_answer_are_found_and_a_kill_lea
     local(lab, where, "create index damaged_shifted on damaged (shifted(id))")
     local(lab, where, "create or replace function shifted(int) returns int language sql immutable as 'select $1 + 1'".replace("$", "\\$"))
     segment = local(lab, where, "select pg_walfile_name(pg_switch_wal())")
-    until(60, "the segment's arrival", lambda: host.run(f"find /var/lib/pgbackrest/archive -name '{segment}-*.zst'").stdout)
+    until(SETTLED, "the segment's arrival", lambda: arrived(host, segment))
     probes = json.dumps([{"name": "rows", "database": "postgres", "sql": "select count(*) from damaged", "expected": "99"}])
     missed = "targets_required=true rto_target_seconds=0.1"
     done = host.run(f"{PROVE} checksums=false reports= metrics= {missed} %s", f"probes={probes}")
@@ -302,7 +376,7 @@ def test_damage_of_the_live_database_and_a_wrong_answer_are_found_and_a_kill_lea
     local(lab, where, "drop table damaged")
     local(lab, where, "drop function shifted")
     # Killed while the restored server is there; the next one, of any kind, removes what is left.
-    wait = "for i in $(seq 300); do systemctl is-active -q uptier-backup-verify-main-server && break; sleep 0.1; done"
+    wait = "for i in $(seq 1800); do systemctl is-active -q uptier-backup-verify-main-server && break; sleep 0.1; done"
     host.run(f"sh -c '{PROVE} checksums=false reports= metrics= amcheck=false & p=$!; {wait}; kill -9 $p'")
     assert "proof-" in host.run(LEFT).stdout
     host.run(f"{PROVE} level=repository checksums=false reports= metrics= settle_seconds=0")
@@ -319,33 +393,6 @@ def test_indexes_are_as_declared_and_used(lab):
             plan = local(lab, name, f"explain select * from transactions where {column} = {value}", "sample")
             assert re.search(rf"(Index|Bitmap Index) Scan .*{column}_idx|Scan .*on transactions_\d+_\d+_.*{column}", plan), plan
         assert local(lab, name, "select count(*) from pg_index where not indisvalid", "sample") == "0"
-
-
-def test_an_index_that_an_interrupted_build_has_left_is_repaired(lab):
-    name = leader(lab)
-    local(lab, name, "drop index idx_user_cards_user_id", "sample")
-    writer = "begin; insert into user_cards values (1, false); select pg_sleep(8); rollback"
-    lab.host(name).run(f'cd / && nohup runuser -u postgres -- psql -Xqc "{writer}" sample >/dev/null 2>&1 &')
-    time.sleep(1)
-    build = "set lock_timeout = '500ms'; create index concurrently idx_user_cards_user_id on user_cards (user_id)"
-    command = " ".join(f'-c "{statement.strip()}"' for statement in build.split(";"))
-    assert lab.host(name).run(f"cd / && runuser -u postgres -- psql -Xq {command} sample").rc != 0
-    invalid = "select count(*) from pg_index where indexrelid = 'idx_user_cards_user_id'::regclass and not indisvalid"
-    assert local(lab, name, invalid, "sample") == "1"
-    options = ("--limit", "postgresql", "--tags", "postgresql", "--extra-vars", f"connections={connections(lab)}")
-    changes, said = converge(lab, *options)
-    assert changes == {**dict.fromkeys(PAIR, 0), name: 1}, said
-    assert (
-        local(
-            lab,
-            name,
-            "select pg_get_expr(indpred, indrelid) from pg_index where indisvalid and indexrelid = 'idx_user_cards_user_id'::regclass",
-            "sample",
-        )
-        == "(is_refunded = false)"
-    )
-    assert "there is no table public.later" in " ".join(said.split())
-    assert converge(lab, *options)[0] == dict.fromkeys(PAIR, 0)
 
 
 def test_the_timer_makes_partitions_ahead_on_the_leader_and_all_report(lab):
@@ -372,85 +419,77 @@ def test_the_timer_makes_partitions_ahead_on_the_leader_and_all_report(lab):
         assert 'pg_partitions_ahead{database="sample",table="public.transactions"} 2\n' in metrics
 
 
-def test_auditors_find_who_changed_a_role(lab):
+def interrupted_build(lab, name):
+    """Leave an index as a build leaves it that had to wait for a transaction and gave up."""
+    local(lab, name, "drop index idx_user_cards_user_id", "sample")
+    writer = "begin; insert into user_cards values (1, false); select pg_sleep(600)"
+    lab.host(name).run(f'cd / && PGAPPNAME=writer nohup runuser -u postgres -- psql -Xqc "{writer}" sample >/dev/null 2>&1 &')
+    seen = "from pg_stat_activity where application_name = 'writer'"
+    until(SETTLED, "a transaction that stays open", lambda: local(lab, name, f"select wait_event {seen}") == "PgSleep")
+    build = "set lock_timeout = '500ms'; create index concurrently idx_user_cards_user_id on user_cards (user_id)"
+    command = " ".join(f'-c "{statement.strip()}"' for statement in build.split(";"))
+    assert lab.host(name).run(f"cd / && runuser -u postgres -- psql -Xq {command} sample").rc != 0
+    local(lab, name, f"select pg_terminate_backend(pid) {seen}")
+    invalid = "select count(*) from pg_index where indexrelid = 'idx_user_cards_user_id'::regclass and not indisvalid"
+    assert local(lab, name, invalid, "sample") == "1"
+
+
+def test_a_second_run_repairs_an_index_and_tells_what_needs_a_restart(lab):
     name = leader(lab)
-    local(lab, name, "alter role sample_ro connection limit 7")
-    found = (
-        lab.host(name)
-        .run("journalctl -u patroni --no-pager | grep 'AUDIT: SESSION' | grep -i 'alter role sample_ro connection limit 7'")
-        .stdout
-    )
-    assert ",ROLE,ALTER ROLE," in found
-    assert "connection authorized: user=" in lab.host(name).run("journalctl -u patroni --no-pager").stdout
-
-
-def test_damage_is_found(lab):
-    """An index that does not have every row of its table; queries that use it give wrong answers, and nothing else tells."""
-    for name in (leader(lab), *PAIR, "solo"):
-        done = lab.host(name).run("systemctl start postgresql-check")
-        assert done.rc == 0, lab.host(name).run("journalctl -u postgresql-check -n 20 --no-pager").stdout
-    ready = "update pg_index set indisready = {} where indexrelid = 'damaged_id'::regclass"
-    try:
-        local(lab, "solo", "create table damaged as select generate_series(1, 1000) as id; create index damaged_id on damaged (id)")
-        local(lab, "solo", ready.format("false"))
-        local(lab, "solo", "insert into damaged values (1001)")
-        local(lab, "solo", ready.format("true"))
-        assert lab.host("solo").run("systemctl start postgresql-check").rc != 0
-        assert "lacks matching index tuple" in lab.host("solo").run("journalctl -u postgresql-check --no-pager").stdout
-    finally:
-        local(lab, "solo", "drop table if exists damaged")
-    assert lab.host("solo").run("systemctl start postgresql-check").rc == 0
-
-
-def test_a_new_patroni_takes_over_the_running_server(lab):
-    name = leader(lab)
-    before = postmaster(lab, name)
-    for command in ("systemctl restart patroni", "kill -9 $(systemctl show -P MainPID patroni)"):
-        assert lab.host(name).run(command).rc == 0
-        until(30, "Patroni back", lambda: lab.host(name).run("systemctl is-active patroni").stdout.strip() == "active")
-    until(30, "the leader's lock", lambda: members(lab, name)[name]["Role"] == "Leader")
-    assert postmaster(lab, name) == before
-
-
-def test_a_setting_that_needs_a_restart_is_told_and_nothing_restarts(lab):
-    before = {name: postmaster(lab, name) for name in PAIR}
-    dummy, said = converge(lab, "--limit", "postgresql", "--tags", "postgresql", "--extra-vars", f"connections={connections(lab) + 1}")
-    assert "must be restarted before max_connections" in " ".join(said.split())
-    assert {name: postmaster(lab, name) for name in PAIR} == before
+    interrupted_build(lab, name)
+    before = {name: postmaster(lab, name) for name in (*PAIR, "solo")}
+    run = converge(lab, "--extra-vars", f"connections={connections(lab) + 1}")
+    said = " ".join(run.output.split())
+    predicate = "select pg_get_expr(indpred, indrelid) from pg_index where indisvalid and indexrelid = 'idx_user_cards_user_id'::regclass"
+    assert local(lab, name, predicate, "sample") == "(is_refunded = false)"
+    assert "there is no table public.later" in said
+    assert "must be restarted before max_connections" in said
+    assert {name: postmaster(lab, name) for name in (*PAIR, "solo")} == before
+    # The setting, which takes others with it, and the index. That nothing is left to be done shows the run after the failover.
+    prefix, changed = "uptier.platform.postgresql : ", [entry.split(": ", 1) for entry in run.changed_tasks()]
+    assert [host for host, task in changed if task == f"{prefix}Service | Scripts, indexes and partitions"] == [name], changed
+    assert [entry for entry in changed if entry[0] == "repo" or not entry[1].startswith(prefix)] == [], changed
 
 
 def test_the_leaders_host_dies_and_nothing_acknowledged_is_lost(lab):
-    until(60, "a synchronous standby", lambda: synchronous(lab))
+    until(SETTLED, "a synchronous standby", lambda: synchronous(lab))
     first = leader(lab)
     other = next(name for name in PAIR if name != first)
+
+    def written(name):
+        return int(ask(lab, name, "select count(*) from w", "sample").stdout.strip() or 0)
+
     lab.host("repo").run("rm -f /tmp/stop")
+    before = written(first)
     writer = subprocess.Popen(
-        ["docker", "exec", "-i", lab.container("repo"), "bash", "-s", "--", target(lab)],
+        ["docker", "exec", "-i", lab.container("repo"), "bash", "-s", "--", target(lab, connect_timeout=3)],
         stdin=(HERE / "writer.sh").open(), stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        time.sleep(5)
+        until(SETTLED, "ten writes", lambda: written(first) >= before + 10)
         lab.kill(first)
-        until(FAILOVER_SECONDS, f"{other} leads", lambda: leader(lab) == other)
-        time.sleep(8)
+        until(FAILOVER_SECONDS, f"{other} leads", lambda: leads(lab) == other)
+        before = until(SETTLED, "rows there", lambda: written(other))
+        until(SETTLED, "ten writes after the failover", lambda: written(other) >= before + 10)
     finally:
         lab.host("repo").run("touch /tmp/stop")
         lab.start(first)
-    acknowledged = [line.split() for line in writer.communicate(timeout=60)[0].splitlines()]
+    acknowledged = [line.split() for line in writer.communicate(timeout=SETTLED)[0].splitlines()]
     times = [float(stamp) for stamp, dummy in acknowledged]
     gap = longest_gap(times, times[0])
-    assert times[-1] - times[0] > gap, "no write after the failover"
     print(f"measured: longest gap between acknowledged writes: {gap:.1f} s")
     assert gap < FAILOVER_SECONDS
     present = set(local(lab, other, "select number from w", "sample").split())
     assert {number for dummy, number in acknowledged} <= present
-    until(120, f"{first} follows", lambda: members(lab, other).get(first, {}).get("State") == "streaming")
+    until(2 * SETTLED, f"{first} follows", lambda: follows(lab, first, other))
 
 
 def test_a_run_after_the_failover_changes_nothing(lab):
+    """On all hosts: what a run just after the first one shows is shown by it as well."""
     before = {name: postmaster(lab, name) for name in (*PAIR, "solo")}
-    changes, dummy = converge(lab, "--extra-vars", f"connections={connections(lab)}", "--limit", "postgresql:backup")
-    assert changes == dict.fromkeys(("db1", "db2", "repo"), 0)
+    run = converge(lab, "--extra-vars", f"connections={connections(lab)}")
+    assert run.changed_tasks() == []
+    assert sorted(run.hosts) == sorted(lab.addresses)
     assert {name: postmaster(lab, name) for name in (*PAIR, "solo")} == before
 
 
@@ -462,7 +501,7 @@ def test_the_way_from_the_backup_across_the_failover_is_proven_and_faults_on_it_
         segment = local(lab, leader(lab), "select pg_walfile_name(pg_switch_wal())")
     timeline = segment[:8]
     assert int(timeline, 16) > 1
-    until(60, "the segment's arrival", lambda: host.run(f"find {REPOSITORY}/archive -name '{segment}-*.zst'").stdout)
+    until(SETTLED, "the segment's arrival", lambda: arrived(host, segment))
     first = f"$(ls archive/main/*/{timeline}*/*-*.zst | head -1)"
     faults = [
         ("true", "checksums=false", ""),
@@ -475,17 +514,29 @@ def test_the_way_from_the_backup_across_the_failover_is_proven_and_faults_on_it_
 
 
 def test_a_standby_without_data_is_rebuilt_from_the_repository(lab):
-    follower = next(name for name in PAIR if name != leader(lab))
+    first = leader(lab)
+    follower = next(name for name in PAIR if name != first)
     lab.host(follower).run("systemctl stop patroni && rm -rf /var/lib/postgresql/15/main && systemctl start patroni")
-    until(150, f"{follower} follows", lambda: members(lab, leader(lab)).get(follower, {}).get("State") == "streaming")
+    until(2 * SETTLED, f"{follower} follows", lambda: follows(lab, follower, first))
     assert "restore command end: completed successfully" in lab.host(follower).run("cat /var/log/pgbackrest/main-restore.log").stdout
 
 
 def test_a_leader_without_patroni_is_stopped_within_its_lease(lab):
-    host = lab.host("solo")
+    host, started = lab.host("solo"), time.monotonic()
     host.run("mv /opt/uptier/patroni /opt/uptier/gone; kill -9 $(systemctl show -P MainPID patroni)")
     try:
-        until(40, "PostgreSQL stopped", lambda: host.run("test -e /var/lib/postgresql/17/main/postmaster.pid").rc != 0)
+        # The lease is 20 s; a busy machine takes longer for each start of Patroni that is tried first.
+        until(FAILOVER_SECONDS, "PostgreSQL stopped", lambda: host.run("test -e /var/lib/postgresql/17/main/postmaster.pid").rc != 0)
     finally:
         host.run("mv /opt/uptier/gone /opt/uptier/patroni; systemctl reset-failed patroni; systemctl start patroni")
-    until(60, "solo leads again", lambda: members(lab, "solo").get("solo", {}).get("State") == "running")
+    print(f"measured: a leader without Patroni was stopped after {time.monotonic() - started:.0f} s")
+    until(SETTLED, "solo leads again", lambda: members(lab, "solo").get("solo", {}).get("State") == "running")
+
+
+def test_a_cluster_that_was_adopted_has_its_rows_and_roles(lab):
+    """After everything that happened to it; its former settings are kept aside."""
+    assert local(lab, "solo", "select count(*), sum(n) from t", "somebodys") == "1000|500500"
+    assert local(lab, "solo", "select rolconnlimit from pg_roles where rolname = 'somebody'") == "7"
+    assert lab.host("solo").run("ls /var/lib/postgresql/17/adopted/etc/pg_hba.conf /etc/postgresql/17/main").stdout.split() == [
+        "/var/lib/postgresql/17/adopted/etc/pg_hba.conf"
+    ]

@@ -13,15 +13,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from harness.gaps import longest_gap
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PORTS = (6379, 6380)
-PASSWORD = {name: f"molecule-{name}-0123456789" for name in ("admin", "sample", "other", "monitor")}
+SIGNS = yaml.safe_load((HERE / "converge.yml").read_text(encoding="utf-8"))[1]["vars"]["molecule_signs"]
+PASSWORD = {name: f"molecule-{name}-0123456789{SIGNS}" for name in ("admin", "sample", "other", "monitor")}
 # Beside a platform these hosts get an eighth of the processors: a master may not answer for as long as a failover takes, whatever moves.
 BESIDE = "UPTIER_LAB_SHARES" in os.environ
-LIMIT = 10 if BESIDE else 5
+LIMIT = 15 if BESIDE else 5
+# So often an operation is tried that a failover of such a master may upset.
+TRIES = 3 if BESIDE else 1
 # As the test that rolls out a restart leaves the cluster.
 OPTIONS = ("--limit", "redis", "-e", "redis_io_threads=2", "-e", "redis_maxmemory_policy=allkeys-lru")
 KEYS = [f"sample:{number}" for number in range(9)]
@@ -244,7 +248,7 @@ def too_slow(seen):
 def test_a_killed_master_costs_less_than_five_seconds(lab):
     wait("all replicas", lambda: whole(lab))
     name, port = masters(lab)[0]
-    client = start(lab, "single", watch=KEYS, seconds=9)
+    client = start(lab, "single", watch=KEYS, seconds=LIMIT + 4)
     time.sleep(2)
     lab.host(name).check_output(f"kill -9 $(systemctl show -P MainPID redis-node@{port})")
     check_gap(finish(client), f"process of {name}:{port} killed")
@@ -255,7 +259,7 @@ def test_a_killed_host_costs_less_than_five_seconds_and_a_run_after_it_changes_n
     before = nodes(lab)
     leading = [host for host, dummy in masters(lab)]
     name = next(host for host in leading if leading.count(host) == 1 and host != "node1")
-    client = start(lab, "single", watch=KEYS, seconds=11)
+    client = start(lab, "single", watch=KEYS, seconds=LIMIT + 6)
     time.sleep(2)
     lab.kill(name)
     try:
@@ -304,10 +308,10 @@ def test_a_host_that_lost_its_data_gets_its_part_back(lab):
 
 def operate(lab, name, *options):
     """Run an operation of playbooks/; return what it said."""
-    given = ["platform_tier=growth"]
+    given = {"platform_tier": "growth", **({"redis_node_timeout_ms": 5000} if BESIDE else {})}
     for user, word in (("admin", "admin"), ("replication", "replica"), ("monitor", "monitor")):
-        given.append(f"vault_redis_{user}_password=molecule-{word}-0123456789")
-    return playbook(lab, ROOT / f"playbooks/{name}.yml", *options, *(word for value in given for word in ("-e", value)))
+        given[f"vault_redis_{user}_password"] = f"molecule-{word}-0123456789{SIGNS}"
+    return playbook(lab, ROOT / f"playbooks/{name}.yml", *options, "-e", json.dumps(given))
 
 
 def scale(lab, *options):
@@ -317,19 +321,23 @@ def scale(lab, *options):
 def test_masters_are_spread_again_when_asked(lab):
     operate(lab, "rebalance_redis")
     assert sorted(host for host, dummy in masters(lab)) == lab.groups["redis"]
-    assert "nothing to do" in operate(lab, "rebalance_redis")
+    assert any("nothing to do" in operate(lab, "rebalance_redis") for dummy in range(TRIES))
 
 
 def test_a_host_is_relieved_and_every_node_is_restarted_while_clients_write(lab):
     """The packages are the newest already, so all nodes are restarted by request."""
-    before = sorted(masters(lab))
     keys = [f"sample:kept:{number}" for number in range(60)]
     calls(lab, *(("SET", key, f"value of {key}") for key in keys))
     client = start(lab, "single", watch=KEYS[:3], seconds=60)
-    said = operate(lab, "failover_redis", "-e", "redis_relieve=node1")
-    assert "node1" not in [host for host, dummy in masters(lab)]
-    (back,) = re.findall(r"Back again: -e (redis_promote=\S+:\d+)", said)
-    operate(lab, "failover_redis", "-e", back)
+    for dummy in range(TRIES):
+        before = sorted(masters(lab))
+        said = operate(lab, "failover_redis", "-e", "redis_relieve=node1")
+        assert "node1" not in [host for host, dummy in masters(lab)]
+        back = re.findall(r"Back again: -e (redis_promote=\S+:\d+)", said)
+        operate(lab, "failover_redis" if back else "rebalance_redis", *(["-e", back[0]] if back else []))
+        if back and sorted(masters(lab)) == before:
+            break
+    assert back, said
     assert sorted(masters(lab)) == before
     pids = {one: lab.host(one).check_output("systemctl show -P MainPID redis-node@6379 redis-node@6380") for one in lab.groups["redis"]}
     said = operate(lab, "upgrade_redis", "-e", "redis_restart_all=true")

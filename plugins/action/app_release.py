@@ -1,25 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Controller half of app_release: sends the archive, and only to a host that asks for it."""
+"""Controller half of app_release: sends the archive, and only to a host that asks for it; tells that a host cannot be reached."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.uptier.platform.plugins.plugin_utils.archives import checksum
+from ansible_collections.uptier.platform.plugins.plugin_utils.controller import holder
+from ansible_collections.uptier.platform.plugins.plugin_utils.tolerance import tolerated
 
 MODULE = "uptier.platform.app_release"
-
-
-def checksum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        for block in iter(lambda: source.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class ActionModule(ActionBase):
@@ -29,10 +23,12 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        variables = task_vars or {}
         arguments = dict(self._task.args)
+        return tolerated(arguments, lambda: self._release(arguments, task_vars or {}))
+
+    def _release(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         archive = self._local(arguments.get("archive"))
-        arguments["checksum"] = checksum(archive) if archive else ""
+        arguments |= {"checksum": checksum(archive) if archive else "", "run": holder()["id"]}
         try:
             result = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=variables)
             if archive and result.pop("need_archive", False):

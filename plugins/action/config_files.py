@@ -19,6 +19,17 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.programs import CO
 MODULE = "uptier.platform.config_files"
 
 
+class Scope(dict[str, Any]):
+    """Variables of which a copy shares the values.
+
+    The lookup of templates makes a deep copy of all variables of the host, for each file anew, and adds a few to it. It changes none, and
+    what a template is given of a list or a dictionary is a copy anyway. The deep one took 60 to 90 ms of processor for each file.
+    """
+
+    def __deepcopy__(self, dummy: dict[int, Any]) -> dict[str, Any]:
+        return dict(self)
+
+
 class ActionModule(ActionBase):
     """Render `src` of each file with the task's variables; contents travel in one no_log argument."""
 
@@ -84,7 +95,7 @@ class ActionModule(ActionBase):
 
     def _render(self, source: str, where: str, variables: dict[str, Any], extra: dict[str, Any]) -> str:
         lookup = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
-        scope = dict(variables)
+        scope = Scope(variables)
         scope["ansible_search_path"] = self._task.get_search_path()
         try:
             return str(lookup.run([source], variables=scope, template_vars=extra)[0])

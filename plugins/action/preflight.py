@@ -162,6 +162,10 @@ class ActionModule(ActionBase):
             host: {name: found[name] for name in raw[host] if name in options and found.get(name, ...) is not ...}
             for host, found in hostvars.items()
         }
+        needed = [entry["name"] for entry in data.read("secrets.yml")["platform_secrets"]]
+        for found in hostvars.values():
+            for name in needed:
+                found.get(name)
         unreadable: dict[tuple[str, str], list[str]] = {}
         for host, found in hostvars.items():
             for name, text in found.errors.items():
@@ -282,7 +286,7 @@ class ActionModule(ActionBase):
             values = [f"{name} is {templar.template(known[name])}" for name in names]
         except AnsibleError:
             return ""
-        asked = re.sub(r" \| (?:int|float|bool)\b", "", condition)  # how a text is read is nobody's concern
+        asked = re.sub(r" \| (?:int|float|bool|string)\b", "", condition)  # how a text is read is nobody's concern
         return f"{', '.join(values) or 'one of its values'} (it asks for `{asked}`)"
 
     def _structural(self, groups: dict[str, list[str]]) -> list[str]:

@@ -20,6 +20,22 @@ DATA = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars" / "se
 HEADER = "---\n# Secrets of the platform. playbooks/create_secrets.yml adds what is missing and keeps what is here.\n"
 
 
+class Unsafe(str):
+    """A text that Ansible does not take for a template, though it may look like one: a password with braces."""
+
+
+class Loader(yaml.SafeLoader):
+    """As Ansible reads a page of variables; what it would replace is kept."""
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes what `Loader` read."""
+
+
+Loader.add_constructor("!unsafe", lambda loader, node: Unsafe(loader.construct_scalar(node)))
+Dumper.add_representer(Unsafe, lambda dumper, text: dumper.represent_scalar("!unsafe", str(text), style='"'))
+
+
 def write_private(path: Path, text: str) -> None:
     """Write beside the target and rename; never readable by others, not even for a moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +77,7 @@ class ActionModule(ActionBase):
             if password is None:
                 password = secrets.make(48).encode()
                 write_private(password_file, password.decode() + "\n")
-            text = HEADER + yaml.safe_dump(values, sort_keys=True, default_flow_style=False)
+            text = HEADER + yaml.dump(values, Dumper=Dumper, sort_keys=True, default_flow_style=False)
             vault = VaultLib([("default", VaultSecret(password))])
             write_private(path, vault.encrypt(text).decode())
         return result
@@ -91,7 +107,7 @@ class ActionModule(ActionBase):
         try:
             if encrypted:
                 content = VaultLib([("default", VaultSecret(password or b""))]).decrypt(content)
-            present = yaml.safe_load(content) or {}
+            present = yaml.load(content, Loader=Loader) or {}
         except AnsibleError as error:
             raise AnsibleActionFail(
                 f"{path} cannot be decrypted with the password in {password_file}. Was it made with another one?"

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import server_name
-from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, domains
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, deploy, domains
+from ansible_collections.uptier.platform.plugins.plugin_utils.archives import checksum
 
 
 def applications(given: list[dict[str, Any]], variable: str = application_check.VARIABLE) -> list[dict[str, Any]]:
@@ -44,17 +46,113 @@ def over_applications(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def deploy_plan(
+    applications: list[dict[str, Any]], request: dict[str, Any], hostvars: Mapping[str, Any], hosts: list[str], times: dict[str, int]
+) -> dict[str, Any]:
+    """Return what a release does on all its hosts: steps in order, or all reasons why it cannot be.
+
+    The hosts were asked by M(uptier.platform.app_release_info) before. `steps` are texts; `targets` and `bases` have the release
+    that each host gets, and the one to which a failure leads back.
+    """
+    complete = application.completed(applications)
+    name, version = str(request["application"]), str(request["version"])
+    found: Any = next((one for one in complete if one["name"] == name), {"version": "", "release": ""})
+    archive = str(request["release"]) or deploy.archive_of(found, version)
+    path = Path(archive).expanduser()
+    told = _told(name, hostvars, hosts)
+    asked = deploy.Request(
+        application=name,
+        version=version,
+        strategy=str(request["strategy"]),
+        hosts=tuple(str(host) for host in hosts),
+        archive=archive,
+        checksum=checksum(path) if archive and path.is_file() and not request["back"] else "",
+        back=bool(request["back"]),
+    )
+    limits = deploy.Times(**{key: int(value) for key, value in times.items()})
+    plan = deploy.propose(asked, complete, {host: deploy.host_of(host, one) for host, one in told.items()}, limits)
+    return {
+        "application": name,
+        "version": plan.version,
+        "declared": found["version"],
+        "strategy": plan.strategy,
+        "archive": archive if asked.checksum else "",
+        "refusals": list(plan.refusals),
+        "steps": [str(step) for step in plan.steps],
+        "targets": dict(plan.targets),
+        "bases": dict(plan.bases),
+        "migrates": plan.migrates,
+        "stops_first": plan.strategy in deploy.STRATEGIES and deploy.STRATEGIES[plan.strategy].stops_first,
+        "seconds": plan.seconds,
+    }
+
+
+# Results in which tasks of the role leave what failed, and the step of the plan to which each belongs.
+RESULTS = {"fetched": "fetch", "stopped": "stop", "renewed": "renew", "switched": "switch", "verified": "verify"}
+
+
+def deploy_failure(plan: dict[str, Any], hostvars: Mapping[str, Any], gateways: list[str]) -> dict[str, str]:
+    """Return the first thing that failed in a release as {action, host, reason, said}; empty while nothing has.
+
+    `said` is the message for people: what failed, where, whether every host is back.
+    """
+    proposed = deploy.Plan(plan["application"], plan["version"], plan["strategy"], targets=plan["targets"], bases=plan["bases"])
+
+    def result(host: str, name: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = hostvars[host].get(f"__app_{name}") or {}
+        return found
+
+    everybody = list(dict.fromkeys([*plan["targets"], *gateways]))
+    failure = deploy.first_failure(proposed, [(action, host, result(host, name)) for host in everybody for name, action in RESULTS.items()])
+    returned = {host: result(host, "returned") for host in plan["targets"]}
+    returned |= {host: result(host, "verified_again") for host in gateways if result(host, "verified_again").get("failure")}
+    if failure is None:
+        return {}
+    return {
+        "action": failure.action,
+        "host": failure.host,
+        "reason": failure.reason,
+        "said": deploy.verdict(proposed, failure, returned),
+    }
+
+
+def questions(application: dict[str, Any], routers: list[dict[str, Any]], router_port: int, gateway_port: int) -> list[dict[str, Any]]:
+    """Return what a gateway asks to see that an application serves: each routed service, through each router and the gateway itself."""
+    return deploy.questions(cast(Any, application), routers, int(router_port), int(gateway_port))
+
+
+def release_report(applications: list[dict[str, Any]], hostvars: Mapping[str, Any], hosts: list[str]) -> list[str]:
+    """Return which release of each application runs where, and how the last ones ended, line by line.
+
+    The hosts were asked by M(uptier.platform.app_release_info) before.
+    """
+    lines = []
+    for one in applications:
+        lines += deploy.report(one["name"], _told(one["name"], hostvars, hosts), one["version"])
+    return lines
+
+
+def _told(name: str, hostvars: Mapping[str, Any], hosts: list[str]) -> dict[str, Any]:
+    """Return what each host that was asked has told of an application."""
+    seen = {host: hostvars[host].get("__app_seen") or {} for host in hosts}
+    return {host: one["applications"][name] for host, one in seen.items() if name in one.get("applications", {})}
+
+
 class FilterModule:
     """Filters of uptier.platform over applications."""
 
     def filters(self) -> dict[str, Any]:
         return {
             "applications": applications,
+            "app_deploy_plan": deploy_plan,
+            "app_deploy_failure": deploy_failure,
             "app_files": over_applications(application.files),
             "app_metric_paths": over_applications(application.metric_paths),
             "app_host_header": application.host_header,
             "app_pools": over_applications(application.pools),
             "app_probe_name": domains.name_under,
+            "app_questions": questions,
+            "app_release_report": release_report,
             "app_release_services": readable(application.release_services),
             "app_route_rules": application.route_rules,
             "app_routes": over_applications(application.routes),

@@ -31,15 +31,20 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         functions = {
             "app_environment_line": quoting.environment_line,
+            "quote_grafana": quoting.grafana,
+            "quote_grafana_literal": quoting.grafana_literal,
             "quote_haproxy": quoting.haproxy,
             "quote_haproxy_format": quoting.haproxy_format,
             "quote_keepalived": quoting.keepalived,
+            "quote_libpq": quoting.libpq,
             "quote_nginx": quoting.nginx,
             "quote_nginx_path": quoting.nginx_path,
+            "quote_pgbackrest": quoting.pgbackrest,
             "quote_pgbouncer_parameter": quoting.pgbouncer_parameter,
             "quote_pgbouncer_setting": quoting.pgbouncer_setting,
             "quote_redis_acl": quoting.redis_acl,
             "quote_redis_setting": quoting.redis_setting,
+            "quote_yaml": quoting.yaml_value,
             "systemd_command": quoting.systemd_command,
             "systemd_environment": quoting.systemd_environment,
         }

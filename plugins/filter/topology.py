@@ -11,6 +11,11 @@ from ansible_collections.uptier.platform.plugins.plugin_utils import tiers, topo
 from ansible_collections.uptier.platform.plugins.plugin_utils.data import read
 
 
+def all_or_localhost(groups: dict[str, list[str]]) -> str:
+    """Return the pattern of a play over all hosts; without any it is localhost, so that there is somebody who says so."""
+    return "all" if groups.get("all") else "localhost"
+
+
 def members(hosts: list[str], hostvars: Any, domain: str = "internal") -> list[dict[str, str]]:
     """Describe hosts as {name, address, fqdn, zone}, in inventory order."""
     try:
@@ -56,6 +61,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         return {
+            "all_or_localhost": all_or_localhost,
             "interface_of": interface_of,
             "is_jump": is_jump,
             "members": members,

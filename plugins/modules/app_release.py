@@ -22,15 +22,35 @@ options:
     type: str
     required: true
   version:
-    description: Version of the release. A version that comes again with other contents gets a directory with its checksum in the name.
+    description:
+      - Version of the release. A version that comes again with other contents gets a directory with its checksum in the name,
+        which is accepted here too.
+      - A version that M(uptier.platform.app_deploy) has recorded stays where this one is what the inventory said at that time.
     type: str
     required: true
+  declared:
+    description: What the inventory says, where O(version) is another one on purpose. Then O(version) decides.
+    type: str
+    default: ""
+  commit:
+    description:
+      - Whether the release has ended with this host. Without, the host remembers what it ran before until
+        M(uptier.platform.app_deploy) ends the release of all hosts.
+    type: bool
+    default: true
+  tolerate:
+    description:
+      - Return what fails, or that the host cannot be reached, in RV(failure) and go on. For a procedure that brings all hosts
+        back afterwards, and fails itself.
+    type: bool
+    default: false
   state:
     description:
       - V(prepared) makes the system user and unpacks the release.
       - V(switched) migrates and switches.
+      - V(stopped) drains and stops every instance. Each keeps its release.
     type: str
-    choices: [prepared, switched]
+    choices: [prepared, switched, stopped]
     default: switched
   archive:
     description: The release on the controller, a tar archive. Sent only where it is not unpacked yet; may be missing when it is.
@@ -84,7 +104,7 @@ options:
     type: str
     default: localhost
   keep:
-    description: Releases to keep, besides those in use.
+    description: Releases to keep, besides those in use and the one before.
     type: int
     default: 5
   router_socket:
@@ -104,6 +124,7 @@ options:
     type: int
     default: 2
   checksum: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
+  run: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
   upload: {description: Filled in by the action plugin; do not set it., type: path}
 attributes:
   check_mode:
@@ -160,10 +181,14 @@ steps:
   type: list
   elements: str
   sample: [try shop-web@3002.service, replace shop-web@3000.service]
+failure:
+  description: What failed, with O(tolerate). It has V(reason) and V(said).
+  returned: O(tolerate) and something failed
+  type: dict
 reason:
   description:
     - Machine-readable cause of a failure, V(unhealthy), V(migration_failed), V(unit_failed), V(bad_archive), V(no_release),
-      V(no_user), V(bad_version) or V(locked).
+      V(no_user), V(router_silent), V(bad_version), V(locked), V(superseded) by a later run, or V(unreachable) with O(tolerate).
   returned: on failure
   type: str
 """
@@ -200,6 +225,7 @@ def prepare(module: AnsibleModule, host: Host) -> dict[str, Any]:
             return {"changed": False, "release": release, "need_archive": True}
         steps.append(f"unpacked {release}")
     if not module.check_mode:
+        host.announce()
         if host.user_missing():
             host.make_user()
         if not present:
@@ -217,15 +243,28 @@ def switch(module: AnsibleModule, host: Host) -> dict[str, Any]:
     previous, migrate = host.current(), host.unmigrated(release)
     planned = host.plan(release)
     steps = [f"migrated to {release}"] if migrate else []
-    steps += [str(step) for step in planned.steps]
+    steps += [str(step) for step in [*planned.steps, *host.undrained()]]
     steps += [f"current is {release}"] if previous != release else []
     if not module.check_mode:
+        host.begin()
         if migrate:
             host.migrate(release)
         host.apply(planned, release)
+        host.put_back()
         host.finish(release)
         steps = host.done
     return {"changed": bool(steps), "release": release, "previous": previous, "pending": False, "steps": steps}
+
+
+def stop(module: AnsibleModule, host: Host) -> dict[str, Any]:
+    steps = [f"stop {unit}@{instance}.service" for unit, found in host.seen().items() for instance, state in found.items() if state.active]
+    if steps and not module.check_mode:
+        host.take_lock()
+        host.begin()
+        host.stop()
+        steps = host.done
+    current = host.current()
+    return {"changed": bool(steps), "release": current, "previous": current, "pending": bool(current), "steps": steps}
 
 
 def main() -> None:
@@ -233,7 +272,10 @@ def main() -> None:
         argument_spec={
             "application": {"type": "str", "required": True},
             "version": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["prepared", "switched"], "default": "switched"},
+            "state": {"type": "str", "choices": ["prepared", "switched", "stopped"], "default": "switched"},
+            "declared": {"type": "str", "default": ""},
+            "commit": {"type": "bool", "default": True},
+            "tolerate": {"type": "bool", "default": False},
             "archive": {"type": "path"},
             "services": {"type": "list", "elements": "dict", "default": [], "options": SERVICE},
             "migrate": {"type": "str", "default": ""},
@@ -245,15 +287,16 @@ def main() -> None:
             "healthy_timeout": {"type": "int", "default": 60},
             "settle": {"type": "int", "default": 2},
             "checksum": {"type": "str", "default": ""},
+            "run": {"type": "str", "default": ""},
             "upload": {"type": "path"},
         },
         supports_check_mode=True,
     )
-    if not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", module.params["version"]):
+    if not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[0-9a-f]{8})?$", module.params["version"]):
         module.fail_json(msg=f"version is {module.params['version']!r}; use letters, digits, dot, _ and -.", reason="bad_version")
     host = Host(module.run_command, module.params)
     try:
-        result = prepare(module, host) if module.params["state"] == "prepared" else switch(module, host)
+        result = {"prepared": prepare, "switched": switch, "stopped": stop}[module.params["state"]](module, host)
     except ReleaseError as error:
         module.fail_json(msg=str(error), reason=error.reason, steps=host.done)
     before = f"{result.get('previous') or 'no release'}\n"

@@ -102,6 +102,11 @@ options:
     description: Passwords of roles. The keys are names of roles.
     type: dict
     default: {}
+  elsewhere:
+    description: Hosts that log in with the password of a role and would not learn of another one in this run. The keys are names of roles, the
+      values lists of hosts. A password that such a role has already is not changed then; the module fails before it changes anything.
+    type: dict
+    default: {}
   maintenance:
     description: Databases of the system that PUBLIC must not use. The keys are their names, the values lists of roles that may connect.
     type: dict
@@ -178,7 +183,7 @@ reason:
   description: Machine-readable cause of a failure.
   returned: on failure
   type: str
-  sample: sql_failed
+  sample: hosts_left_out
 """
 
 from typing import Any
@@ -196,6 +201,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects
     plan_inside,
     plan_memberships,
     plan_roles,
+    refuse_left_out,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects_apply import Server
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import ARGUMENTS, Remote
@@ -223,16 +229,21 @@ def bring_about(module: AnsibleModule) -> dict[str, Any]:
     server = Server.remote(remote) if remote else Server.local(parameters["port"], parameters["user"])
     home = remote.database if remote else "postgres"
     myself = server.read(home, SELF_QUERY)
-    if myself.pop("standby"):
-        return {"changed": False, "leads": False, "statements": [], "msg": "This member follows; the leader acts."}
+    standby = myself.pop("standby")
     actor = Actor(**myself)
     databases, passwords = parameters["databases"], parameters["passwords"]
-    seen = server.read(home, actor.query)
     wanted = parameters["roles"] + database_roles(databases)
+    if standby:
+        # It has the leader's passwords, and would itself go on with a new one that the leader does not take.
+        if any(parameters["elsewhere"].values()):
+            refuse_left_out(wanted, passwords, server.read(home, actor.query)["roles"], parameters["elsewhere"], actor)
+        return {"changed": False, "leads": False, "statements": [], "msg": "This member follows; the leader acts."}
+    seen = server.read(home, actor.query)
     accepted = []
     if remote and not actor.superuser:
         known = dict.fromkeys(role["name"] for role in wanted if role["name"] in seen["roles"] and passwords.get(role["name"]))
         accepted = [name for name in known if remote.accepts(name, passwords[name])]
+    refuse_left_out(wanted, passwords, seen["roles"], parameters["elsewhere"], actor, accepted)
     roles = plan_roles(wanted, passwords, seen["roles"], actor, accepted)
     roles += plan_memberships(databases, seen["roles"], actor)
     created = plan_databases(databases, seen["databases"])
@@ -264,6 +275,7 @@ def main() -> None:
             "databases": {"type": "list", "elements": "dict", "default": [], "options": DATABASE_OPTIONS},
             "roles": {"type": "list", "elements": "dict", "default": [], "options": ROLE_OPTIONS},
             "passwords": {"type": "dict", "default": {}, "no_log": True},
+            "elsewhere": {"type": "dict", "default": {}},
             "maintenance": {"type": "dict", "default": {}},
             "extensions": {"type": "list", "elements": "str", "default": []},
             "psql": {"type": "path", "default": "/usr/bin/psql"},

@@ -10,6 +10,8 @@ short_description: Keep the users of a host's pools, and change their passwords 
 version_added: 0.1.0
 description:
   - Writes PgBouncer's file of users, readable for PgBouncer only, and has PgBouncer read it. No connection is closed by that.
+  - Beside it, in C(hba.conf), it writes who may open what. The users of a database may open those of O(databases) that lead to it, and
+    O(others) the console.
   - Each user stands there twice, under its own name and under one that goes with its password
     (P(uptier.platform.pool_user#filter)). Under the second one clients get in with the former password and with the new one.
   - A password that the server does not have yet is not shown to it by V(present); RV(to_change) names its user. Then V(followed) on all

@@ -92,6 +92,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.uptier.platform.plugins.module_utils.host.python_venv import identity, outdated, unpinned
 
 STAMP = ".complete"
+# Prints where the pip is that `venv` would unpack and compile into each environment: beside ensurepip, or in a package of the system.
+FIND_PIP = """
+import ensurepip, glob, os, sysconfig
+folders = [os.path.dirname(ensurepip.__file__) + "/_bundled", sysconfig.get_config_var("WHEEL_PKG_DIR"), "/usr/share/python-wheels"]
+print(next((wheel for folder in folders if folder for wheel in sorted(glob.glob(folder + "/pip-*.whl"))), ""))
+"""
 
 
 def run(module: AnsibleModule, reason: str, what: str, command: list[str], hint: str) -> str:
@@ -102,17 +108,30 @@ def run(module: AnsibleModule, reason: str, what: str, command: list[str], hint:
     return out.strip()
 
 
+def make(module: AnsibleModule, target: str) -> list[str]:
+    """Make an empty environment; return how its pip is run.
+
+    pip runs from its wheel where there is one: nothing that the application does not need is in the environment, which takes
+    half the time to make and half the space.
+    """
+    python = module.params["python"]
+    what, hint = f"Creating the environment {target}", "Install python3-venv on the host."
+    wheel = run(module, "venv_failed", what, [python, "-c", FIND_PIP], hint)
+    run(module, "venv_failed", what, [python, "-m", "venv", *(["--without-pip"] if wheel else []), target], hint)
+    program = os.path.join(target, "bin", "python")
+    return [program, f"{wheel}/pip"] if wheel else [program, "-m", "pip"]
+
+
 def build(module: AnsibleModule, target: str) -> None:
     """Make the environment at its final place, where its scripts expect it; the stamp says that it is complete."""
     parameters = module.params
     shutil.rmtree(target, ignore_errors=True)
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-    hint = "Install python3-venv on the host."
-    run(module, "venv_failed", f"Creating the environment {target}", [parameters["python"], "-m", "venv", target], hint)
+    pip = make(module, target)
     listing = os.path.join(target, "requirements.txt")
     with open(listing, "w", encoding="utf-8") as handle:
         handle.write(parameters["pinned"])
-    command = [os.path.join(target, "bin", "pip"), "install", "--require-hashes", "--no-deps", "--disable-pip-version-check"]
+    command = [*pip, "install", "--require-hashes", "--no-deps", "--disable-pip-version-check"]
     hint = "The host needs a package index for pip, or a directory of wheels in `wheels`."
     if parameters["archive"]:
         wheels = os.path.join(module.tmpdir, "wheels")

@@ -8,6 +8,7 @@ Names and types of keys are the specification's (specification.py); here is what
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -192,6 +193,13 @@ def certificates(values: Mapping[str, Any], wanted: Sequence[str], files: Sequen
         if values.get("acme_agree_to_terms") not in (True, "true", "yes"):
             seen = "is acme, and acme_agree_to_terms does not say that you accept the server's terms of service"
             problems.append(Problem("variable acme_provider", seen, "Read them, then set acme_agree_to_terms: true."))
+        email = values.get("acme_email")
+        if email and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", str(email)):
+            problems.append(Problem("variable acme_email", f"is {email}, which is no address", "Write it whole, or leave it out."))
+        numbers = [name for name in wanted if network(name)]
+        if numbers:
+            seen = f"is acme, and {listed(numbers)} is an address, for which it gets no certificate"
+            problems.append(Problem("variable acme_provider", seen, "Use the internal authority, or give the application a name."))
         stars = [name for name in wanted if name.startswith("*.")]
         if stars:
             seen = f"is acme, and {listed(stars)} can be proved by DNS only, which it does not do"
@@ -238,8 +246,14 @@ def objects(values: Mapping[str, Any], variables: Sequence[str], known: Sequence
     for variable in variables:
         for number, entry in enumerate(entries(values.get(variable))):
             database = entry.get("database")
+            place = f"variable {variable}[{number}] {entry.get('name') or entry.get('table') or ''}".rstrip()
+            # A misspelt key is said by the specification.
+            misspelt = any(key.startswith(("col", "exp")) for key in entry if key not in ("columns", "expressions"))
+            wanted = variable.endswith("_indexes") and entry.get("state") != "absent" and not misspelt
+            if wanted and bool(entry.get("columns")) == bool(entry.get("expressions")):
+                seen = "has both columns and expressions" if entry.get("columns") else "has neither columns nor expressions"
+                problems.append(Problem(place, seen, "Give it one of them, for example columns: [user_id]."))
             if isinstance(database, str) and database not in known:
-                place = f"variable {variable}[{number}] {entry.get('name') or entry.get('table') or ''}".rstrip()
                 fix = f"{nearest(database, known)}The databases are {listed(known) or 'none'}."
                 problems.append(Problem(f"{place}: database", f"is {database}, and there is no such database", fix))
     return problems
@@ -248,7 +262,11 @@ def objects(values: Mapping[str, Any], variables: Sequence[str], known: Sequence
 def channels(given: Any, smarthost: Any, needs: Needs) -> list[Problem]:
     """Look at the channels of alerts. No value is shown, since addresses of webhooks are secret."""
     found = entries(given)
-    problems = list(doubled("variable alertmanager_channels", (channel.get("name") for channel in found)))
+    problems = []
+    if smarthost and not re.fullmatch(r"\S+:[0-9]+", str(smarthost)):
+        fix = "Write name and port, for example mail.example.org:587."
+        problems.append(Problem("variable alertmanager_smtp_smarthost", f"is {smarthost}, without a port", fix))
+    problems += list(doubled("variable alertmanager_channels", (channel.get("name") for channel in found)))
     for number, channel in enumerate(found):
         kind = str(channel.get("kind"))
         place = f"variable alertmanager_channels[{number}] {channel.get('name') or ''}".rstrip()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 from ansible_collections.uptier.platform.plugins.plugin_utils.ports import LAST, valid
@@ -88,6 +89,12 @@ def rules_of(
 
     A flow whose sources are no hosts of this inventory is left out. A flow may also come from a network.
     """
+
+    @cache
+    def address(other: str) -> str:
+        # Ansible gathers and templates the variables of a host anew each time it is asked.
+        return address_of(other, hostvars[other])
+
     rules = []
     for flow in flows:
         name, source, target = flow["name"], str(flow["from"]), flow["to"]
@@ -103,7 +110,7 @@ def rules_of(
             sources = [str(network(source, name))]
         else:
             hosts = groups[ALL] if source == ALL else groups.get(source, ())
-            sources = sorted({address_of(other, hostvars[other]) for other in hosts if other != host})
+            sources = sorted({address(other) for other in hosts if other != host})
         if sources:
             rules.append(
                 {"name": name, "protocol": flow["protocol"], "ports": sorted({int(port) for port in flow["ports"]}), "sources": sources}

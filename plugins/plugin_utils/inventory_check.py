@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.plugin_utils import domains
 from ansible_collections.uptier.platform.plugins.plugin_utils.names import CLUSTER_NAME, COMPONENT_GROUPS
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed
 
@@ -23,15 +24,26 @@ LABEL_MOST = 63
 NAME_MOST = 64
 NUMBERED = re.compile(r"redis-(\d+)")
 VIRTUAL = "platform_virtual_address"
+# Lists of addresses and networks that daemons would refuse, or take for something else, in the middle of a run.
+# Those of nginx are looked at with its sites.
+NETWORKS = ("firewall_admin_addresses", "platform_admin_addresses", "postgresql_client_networks")
+# What PostgreSQL takes beside them.
+WORDS = {"postgresql_client_networks": ("all", "samehost", "samenet")}
 PAGE = "group_vars/all/platform.yml"
 
 
-def no_hosts(groups: Groups, sources: Sequence[str]) -> list[Problem]:
-    if groups.get("all"):
-        return []
+def no_hosts(groups: Groups, sources: Sequence[str], known: Sequence[str]) -> list[Problem]:
+    """Return the one problem of an inventory without hosts, or without any in a group of the platform (`known`)."""
     where = f"inventory {listed(sources)}" if sources else "inventory"
-    fix = "Correct the path behind -i; a warning of Ansible above says what could not be read. inventories/prod is the example to copy."
-    return [Problem(where, "has no hosts", fix)]
+    example = "inventories/prod is the example to copy."
+    if not groups.get("all"):
+        fix = f"Correct the path behind -i; a warning of Ansible above says what could not be read. {example}"
+        return [Problem(where, "has no hosts", fix)]
+    if not any(groups.get(group) for group in known) and not set(groups) - {"all", "ungrouped"}:
+        seen = f"has hosts ({listed(groups['all'])}), and no groups"
+        fix = f"Put them into {listed(known)}. If groups are in the file, a warning of Ansible above says why they could not be read. {example}"
+        return [Problem(where, seen, fix)]
+    return []
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
@@ -110,6 +122,38 @@ def addresses(hosts: Sequence[str], hostvars: Hostvars) -> list[Problem]:
                 seen = f"has {address} in {name}, under which no other host reaches it"
                 problems.append(Problem(where, seen, "Set platform_address to its internal IP address."))
             break
+    return problems
+
+
+def networks(values: Mapping[str, Any]) -> list[Problem]:
+    """Return what is neither an address nor a network in lists of these, of the variables that were set on a host."""
+    problems = []
+    for name in NETWORKS:
+        given = values.get(name)
+        for entry in given if isinstance(given, (list, tuple)) else ():
+            text, where = str(entry), f"variable {name}"
+            try:
+                network = ipaddress.ip_network(text, strict=False)
+            except ValueError:
+                if text not in WORDS.get(name, ()):
+                    fix = "Write 192.0.2.7 or 192.0.2.0/24." if name != "postgresql_client_networks" else "Write 192.0.2.0/24."
+                    problems.append(Problem(where, f"has {text!r}, which is neither an address nor a network", fix))
+                continue
+            if name == "postgresql_client_networks" and "/" not in text:
+                seen = f"has {text!r}, an address without the prefix length that PostgreSQL wants"
+                problems.append(Problem(where, seen, f"Write {network}."))
+    return problems
+
+
+def domain_names(hosts: Sequence[str], hostvars: Hostvars) -> list[Problem]:
+    """Look at the domains of the page itself; those of applications are looked at with them."""
+    problems = []
+    for name in ("platform_domain", "platform_grafana_domain"):
+        for text in dict.fromkeys(str(found) for host in hosts if (found := hostvars[host].get(name))):
+            try:
+                domains.normal(text)
+            except domains.DomainError as error:
+                problems.append(Problem(f"variable {name}", str(error), error.fix))
     return problems
 
 

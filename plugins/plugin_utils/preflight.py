@@ -137,14 +137,14 @@ class Context:
 
 
 def check_hosts(context: Context) -> list[Problem]:
-    return inventory_check.no_hosts(context.groups, context.sources)
+    return inventory_check.no_hosts(context.groups, context.sources, KNOWN_GROUPS)
 
 
 def check_specification(context: Context) -> list[Problem]:
     """Look at every variable of every role on every host, by name and type."""
     return [
         *specification.over_all_hosts(layers.specifications(), context.values, CHECKED_ELSEWHERE),
-        *strangers.undefined_problems(context.unreadable, len(context.hosts("all")), context.known_variables | context.variables),
+        *strangers.unreadable_problems(context.unreadable, len(context.hosts("all")), context.known_variables | context.variables),
     ]
 
 
@@ -418,9 +418,10 @@ def check_connections(context: Context) -> list[Problem]:
 def check_secrets(context: Context) -> list[Problem]:
     problems, missing = [], []
     strangers: set[str] = set()
+    unreadable = {name for name, dummy in context.unreadable}  # check_specification() says why
     for secret in secrets.wanted(context.secrets, context.completed):
         hosts = context.hosts(secret.needed_by) or (context.hosts("app") if context.managed and secret.managed else [])
-        if not hosts:
+        if not hosts or secret.name in unreadable:
             continue
         variables = context.hostvars[hosts[0]]
         defect = secrets.defect(secret, variables)
@@ -661,11 +662,20 @@ def check_inventory(context: Context) -> list[Problem]:
     return [
         *inventory_check.host_names(context.groups, domain),
         *inventory_check.addresses(hosts, context.hostvars),
+        *inventory_check.domain_names(hosts, context.hostvars),
         *inventory_check.several(hosts, context.hostvars),
         *inventory_check.contradicted_tier(context.tier, tiers, hosts, context.hostvars),
         *inventory_check.empty_page(hosts, context.hostvars),
         *inventory_check.virtual_address(context.tier, context.profile, context.groups, context.hostvars),
     ]
+
+
+def check_networks(context: Context) -> list[Problem]:
+    found: dict[Problem, list[str]] = {}
+    for host, values in context.values.items():
+        for problem in inventory_check.networks(values):
+            found.setdefault(problem, []).append(host)
+    return [specification.named(problem, hosts, len(context.values)) for problem, hosts in found.items()]
 
 
 def check_backups(context: Context) -> list[Problem]:
@@ -690,10 +700,11 @@ def check_redis(context: Context) -> list[Problem]:
     running = {host: int((context.probes.get(host, {}).get("found") or {}).get("redis_masters") or 0) for host in hosts}
     if reshaped := redis_layout.reshaped(masters, running):
         return [Problem("group redis", *reshaped)]
-    # Memory and the platform's own passwords are looked at elsewhere.
+    # The platform's own passwords are looked at elsewhere, and so is memory that is not set as a number.
+    memory = number(context, hosts[0], "redis_maxmemory_mb", LAST)
     own = edge_check.entries(context.values.get(hosts[0], {}).get("redis_users"))
     accounts = [user for user in own if isinstance(user.get("name"), str) and isinstance(user.get("password"), (str, int))]
-    said = redis_layout.problems([{"name": host} for host in hosts], masters, replicas, hosts[0], LAST, accounts, {})
+    said = redis_layout.problems([{"name": host} for host in hosts], masters, replicas, hosts[0], memory, accounts, {})
     problems = []
     for text in said:
         seen, dummy, fix = text.partition(": ")
@@ -817,6 +828,7 @@ CHECKS = (
     check_variables,
     check_inventory,
     check_addresses,
+    check_networks,
     check_minima,
     check_moved,
     check_sizes,

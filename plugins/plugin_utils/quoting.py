@@ -9,6 +9,7 @@ since it may be a secret. Numbers are written as they are, truth values in lower
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from typing import Any
@@ -21,6 +22,11 @@ BARE = re.compile(r"[A-Za-z0-9_./:@+=,-]+")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # systemd takes the lines of a value, and no other control characters.
 SYSTEMD_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# What YAML takes for a line break or refuses where it is not written as an escape; JSON has no such rule.
+YAML_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+SURROGATES = re.compile("[\ud800-\udfff]")
+# What Grafana expands in its file: variables, references to other keys; and what would end its own quotes.
+GRAFANA_EXPANDED = re.compile(r'\$(__\w+)?\{|%\(|"""')
 
 
 class QuotingError(ValueError):
@@ -139,3 +145,44 @@ def redis_acl(value: Any) -> str:
     if not text or re.search(r"\s", text):
         raise QuotingError("A word in the file of Redis' users has a space or is empty, which the file cannot hold. Choose one without.")
     return text
+
+
+def pgbackrest(value: Any) -> str:
+    """Return the value of a setting of pgbackrest.conf, which reaches to the end of its line."""
+    text = _checked(value, "pgBackRest")
+    if text != text.strip():
+        raise QuotingError("A value for pgBackRest begins or ends with a space, which its file cannot hold. Choose one without.")
+    return text
+
+
+def libpq(value: Any) -> str:
+    """Return a value of a connection string as libpq reads it, and what follows it: NAME=value."""
+    text = _checked(value, "PostgreSQL")
+    return text if BARE.fullmatch(text) else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def grafana(value: Any) -> str:
+    """Return the value of a key of grafana.ini; variables in it ($__file{...}, ${NAME}, %(key)s) are expanded by Grafana."""
+    text = _checked(value, "Grafana")
+    if BARE.fullmatch(text) or not text:
+        return text
+    if '"""' in text or text.endswith('"'):
+        raise QuotingError("A value for Grafana has three quotes or ends with a quote, which its file cannot hold. Choose one without.")
+    return f'"""{text}"""'
+
+
+def grafana_literal(value: Any) -> str:
+    """Return the value of a key of grafana.ini in which nothing is expanded: a password."""
+    if GRAFANA_EXPANDED.search(text_of(value)):
+        raise QuotingError("A password for Grafana has ${, $__name{, %( or three quotes, which it would expand. Choose one without.")
+    return grafana(value)
+
+
+def yaml_value(value: Any) -> str:
+    """Return a text, a number, a truth value or a list of these as YAML in one line; daemons read it back as it was."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(yaml_value, value))}]"
+    text = json.dumps(value, ensure_ascii=False)
+    if SURROGATES.search(text):
+        raise QuotingError("A value has half of a character (a surrogate), which no file can hold. Choose one without.")
+    return YAML_ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -20,6 +20,7 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Pr
 NEAR = 0.88
 SHORT = 8
 WORD = re.compile(r"[A-Za-z_]\w*")
+SYNTAX = re.compile(r"Syntax error in template: ([^\n]*)")
 UNDEFINED = re.compile(r"'([A-Za-z_]\w*)' is undefined")
 
 
@@ -81,18 +82,27 @@ def words_of(value: Any) -> Iterator[str]:
             yield from words_of(item)
 
 
-def undefined_problems(errors: Mapping[tuple[str, str], Sequence[str]], everywhere: int, there: frozenset[str]) -> list[Problem]:
-    """Return a problem for each variable whose template names one that there is not.
+def unreadable_problems(errors: Mapping[tuple[str, str], Sequence[str]], everywhere: int, there: frozenset[str]) -> list[Problem]:
+    """Return a problem for each variable that is no template though it looks like one, or names a variable that there is not.
 
     `errors` are the hosts by (variable, Ansible's message), `there` all names that come from somewhere. Facts and what Ansible
     itself sets are not known yet, so a template that waits for them is left to the role that reads it.
     """
     found: dict[tuple[str, str], list[str]] = {}
+    broken: dict[tuple[str, str], list[str]] = {}
     for (name, text), hosts in errors.items():
+        if syntax := SYNTAX.search(text):
+            # What is wrong with a secret may be a part of it.
+            broken.setdefault((name, "" if name.startswith("vault_") else syntax[1].strip().rstrip(".")), []).extend(hosts)
         match = UNDEFINED.search(text)
         if match and match[1] not in there and not match[1].startswith("ansible_"):
             found.setdefault((name, match[1]), []).extend(hosts)
     problems = []
+    for (name, said), hosts in broken.items():
+        where = "" if len(hosts) == everywhere else f" (on {listed(hosts)})"
+        seen = f"is taken for a template, as it has {{{{, {{% or {{#, and is none{': ' if said else ''}{said}"
+        fix = f"Correct it; where the text is meant as it is, say so: {name}: !unsafe 'TEXT'."
+        problems.append(Problem(f"{'secret' if name.startswith('vault_') else 'variable'} {name}{where}", seen, fix))
     for (name, missing), hosts in found.items():
         where = "" if len(hosts) == everywhere else f" (on {listed(hosts)})"
         if missing.startswith("vault_"):

@@ -9,6 +9,7 @@ source in the same archive. A Python of another version ignores it and takes the
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import io
 import json
@@ -53,9 +54,18 @@ def enrich(wrapper: bytes, kept: Path, scratch: Path, compiler: Compile) -> byte
     try:
         text = ready.read_bytes()
     except OSError:
-        text = base64.b64encode(with_bytecode(base64.b64decode(found[1]), kept, compiler))
-        put(ready, text)
+        text = made_once(ready, lambda: base64.b64encode(with_bytecode(base64.b64decode(found[1]), kept, compiler)))
     return wrapper[: found.start(1)] + text + wrapper[found.end(1) :]
+
+
+def made_once(path: Path, make: Callable[[], bytes]) -> bytes:
+    """Return what a file holds; of all workers that want it at once, for as many hosts, one makes it and the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{path}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            put(path, make())
+    return path.read_bytes()
 
 
 def with_bytecode(archive: bytes, kept: Path, compiler: Compile) -> bytes:

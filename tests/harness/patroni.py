@@ -14,7 +14,8 @@ CURL = "curl -s -m 3 --cacert /etc/uptier/pki/ca.crt --cert /etc/uptier/pki/host
 
 def change(platform: Platform, host: str, settings: dict[str, Any]) -> None:
     """Change the dynamic configuration; the password goes through a file, not through the process list."""
-    login = f"user = patroni:{platform.hostvars[host]['vault_patroni_api_password']}"
+    password = platform.hostvars[host]["vault_patroni_api_password"].replace("\\", "\\\\").replace('"', '\\"')
+    login = f'user = "patroni:{password}"'
     platform.write(host, "/run/uptier-login", login)
     url = f"https://{host}.internal:{platform.port(host, 'patroni')}/config"
     line = f"{CURL} -f -K /run/uptier-login -X PATCH {url} -d '{json.dumps(settings)}'; s=$?; rm /run/uptier-login; exit $s"

@@ -73,8 +73,13 @@ class Platform:
     def __init__(self, inventory: Path, lab: str, tier: str) -> None:
         self.inventory, self.lab, self.tier = inventory, lab, tier
         self.net = os.environ.get("UPTIER_LAB_NET", "10.84.10")
+        self.read()
+        self.reach = Reach.of(next(iter(self.hostvars.values())).get("ansible_connection"))
+
+    def read(self) -> None:
+        """Take the inventory as it is now."""
         listing = subprocess.run(
-            [self.tool("ansible-inventory"), "-i", str(inventory), "--list", *self.vault_arguments()],
+            [self.tool("ansible-inventory"), "-i", str(self.inventory), "--list", *self.vault_arguments()],
             check=True,
             capture_output=True,
             text=True,
@@ -83,7 +88,6 @@ class Platform:
         self.data: dict[str, Any] = json.loads(listing.stdout)
         # These are not templated: what the inventory computes has to be computed here as well.
         self.hostvars: dict[str, dict[str, Any]] = self.data["_meta"]["hostvars"]
-        self.reach = Reach.of(next(iter(self.hostvars.values())).get("ansible_connection"))
 
     @staticmethod
     def tool(name: str) -> str:
@@ -113,9 +117,11 @@ class Platform:
         return self.port(host, row["of"]) + row["plus"] if "of" in row else int(self.hostvars[host].get(row.get("variable"), row["port"]))
 
     def secrets(self) -> list[str]:
-        """Every secret value of the vault, for searches; each must be long enough not to be found by chance."""
+        """What to search for to find any secret of the vault, however it is quoted there: its random part, if that cannot be met by chance."""
         variables = next(iter(self.hostvars.values()))
-        found = [text for name, value in variables.items() if name.startswith("vault_") for text in texts(value)]
+        chosen = [text for name, value in variables.items() if name.startswith("vault_") for text in texts(value)]
+        parts = [max(re.findall(r"[A-Za-z0-9]+", text), key=len) for text in chosen]
+        found = [part if len(part) >= 16 else text for part, text in zip(parts, chosen, strict=True)]
         assert len(found) > 10, "the vault holds fewer secrets than the platform needs"
         return found
 
@@ -174,7 +180,7 @@ class Platform:
     def start(self, host: str) -> None:
         """The host comes back; returns when systemd has started what it should."""
         engine.docker("start", self.container(host))
-        wait(f"systemd on {host}", lambda: self.booted(host), seconds=120)
+        wait(f"systemd on {host}", lambda: self.booted(host), seconds=300)
 
     def cut(self, host: str) -> None:
         """The host's network cable is pulled: its peers get no answer, it has no interface."""

@@ -37,7 +37,7 @@ class _Connection(http.client.HTTPSConnection):
 
 class User:
     def __init__(self, address: str, name: str, authority: Path, timeout: float = 5) -> None:
-        self.address, self.name, self.timeout = address, name, timeout
+        self.address, self.name, self.authority, self.timeout = address, name, authority, timeout
         self.context = ssl.create_default_context(cafile=str(authority))
 
     def request(self, method: str, path: str, body: Any = None) -> Answer:

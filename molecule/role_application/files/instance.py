@@ -28,4 +28,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # whoever gets no processor for a moment turns nobody away
+
+
+Server(("127.0.0.1", PORT), Handler).serve_forever()

@@ -58,13 +58,17 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # whoever gets no processor for a moment turns nobody away
+
+
 def main() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(f"{PKI}/host.crt", f"{PKI}/host.key")
     context.load_verify_locations(f"{PKI}/ca.crt")
     context.verify_mode = ssl.CERT_REQUIRED
-    server = ThreadingHTTPServer(("0.0.0.0", 8443), Handler)
+    server = Server(("0.0.0.0", 8443), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.serve_forever()
 

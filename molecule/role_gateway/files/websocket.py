@@ -13,7 +13,7 @@ REQUEST = (
 )
 
 context = ssl.create_default_context(cafile="/root/authorities.pem")
-with context.wrap_socket(socket.create_connection(("127.0.0.1", 443), 5), server_hostname="demo.test") as connection:
+with context.wrap_socket(socket.create_connection(("127.0.0.1", 443), 60), server_hostname="demo.test") as connection:
     connection.sendall(REQUEST.encode())
     head = b""
     while b"\r\n\r\n" not in head:

@@ -151,6 +151,17 @@ def release_name(version: str, checksum: str, present: Mapping[str, str]) -> tup
     return name, present.get(name) == checksum
 
 
+def standing(version: str, declared: str, deployed: Mapping[str, str]) -> str:
+    """Return the release that stays although the inventory says another version; empty where the inventory decides.
+
+    A release that was made by name stays until the inventory says something else than it did then: the last word counts,
+    whoever said it. `declared` is what the inventory says where `version` comes from somewhere else; then that decides.
+    """
+    if declared or not deployed or deployed.get("declared") != version:
+        return ""
+    return deployed.get("release", "")
+
+
 def prunable(releases: Sequence[tuple[str, float]], keep: int, in_use: Iterable[str]) -> list[str]:
     """Return the releases to remove: all but the newest `keep` and those in use. Each is (name, time it was unpacked)."""
     used = set(in_use)

@@ -31,11 +31,19 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
     prunable,
     release_name,
     server_name,
+    standing,
 )
 
 UNITS = Path("/etc/systemd/system")
 MANIFEST = ".release.json"
+# In the state of an application on a host: a release of the fleet that has not ended, and the last one that has.
+UNFINISHED = "unfinished.json"
+DEPLOYED = "deployed.json"
+# The last run that has announced a release of the fleet here.
+RUN = "run.json"
 LOCK_SECONDS = 300
+# A busy host lets the router wait for a processor.
+ROUTER_SECONDS = 30
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -79,7 +87,10 @@ def link(path: Path, target: str) -> None:
 
 
 class Router:
-    """The router's socket. A host without a router, or without this server in it, has nothing to drain."""
+    """The router's socket. A host without a router, or without this server in it, has nothing to drain.
+
+    A router that is there and does not answer is neither: nobody knows where its requests go. Raises ReleaseError.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -89,10 +100,16 @@ class Router:
             return ""
         try:
             with socket.socket(socket.AF_UNIX) as control:
-                control.settimeout(5)
+                control.settimeout(ROUTER_SECONDS)
                 control.connect(self.path)
                 control.sendall(command.encode() + b"\n")
                 return b"".join(iter(lambda: control.recv(65536), b"")).decode()
+        except TimeoutError as error:
+            raise ReleaseError(
+                "router_silent",
+                f"The router did not answer `{command}` on {self.path} within {ROUTER_SECONDS} s, so nothing more was drained or switched. "
+                "See: systemctl status haproxy. Then run again.",
+            ) from error
         except OSError:
             return ""
 
@@ -147,11 +164,27 @@ class Host:
 
     def target(self) -> tuple[str, bool]:
         present = {name: manifest["checksum"] for name, manifest in self.releases().items()}
+        stands = standing(self.options["version"], self.options["declared"], self.deployed())
+        if stands and stands in present:
+            return stands, True
         return release_name(self.options["version"], self.options["checksum"], present)
 
     def current(self) -> str:
-        path = self.base / "current"
+        return self.linked("current")
+
+    def linked(self, name: str) -> str:
+        """Return the release to which a link beside the releases points; `previous` is the one before the current one."""
+        path = self.base / name
         return os.path.basename(os.readlink(path)) if path.is_symlink() else ""
+
+    def origin(self) -> str | None:
+        """Return what this host ran before a release of the fleet that has not ended; None where none is under way."""
+        return read_json(self.state / UNFINISHED, {}).get("from")
+
+    def deployed(self) -> dict[str, str]:
+        """Return {declared, release}: what the inventory said when a release was made by name the last time, and which it was."""
+        found: dict[str, str] = read_json(self.state / DEPLOYED, {})
+        return found
 
     def instance_link(self, unit: str, instance: int) -> Path:
         return self.base / "instances" / f"{unit}@{instance}"
@@ -306,14 +339,56 @@ class Host:
                 write_json(self.record(step.service.unit, step.instance), {"release": release, "fingerprint": marks[step.service.unit]})
             self.done.append(str(step))
 
+    def announce(self) -> None:
+        """Tell runs that are not dead, but slow, that this one has come after them."""
+        if not self.options["commit"]:
+            write_json(self.state / RUN, {"id": self.options["run"]})
+
+    def begin(self) -> None:
+        """Remember what this host runs until the release has ended on all hosts; a second run remembers what the first one did.
+
+        Raises:
+            ReleaseError: a later run has announced itself. A controller that is killed leaves this process behind, which waits
+                for the host's lock, and must not undo what was done meanwhile.
+        """
+        if self.options["commit"]:
+            return
+        if read_json(self.state / RUN, {"id": self.options["run"]})["id"] != self.options["run"]:
+            raise ReleaseError("superseded", f"A later run is at work on {self.name} on this host; this one has changed nothing here.")
+        if self.origin() is None:
+            write_json(self.state / UNFINISHED, {"from": self.current()})
+
     def finish(self, release: str) -> None:
-        if self.current() != release:
+        former = self.current()
+        if former != release:
             link(self.base / "current", f"releases/{release}")
             self.done.append(f"current is {release}")
+        if self.options["commit"]:
+            self.commit(former)
         self.prune()
 
+    def commit(self, former: str) -> None:
+        """End a release that stays: `former` is what this host ran, unless a release that did not end began with something else."""
+        origin = self.origin()
+        before = former if origin is None else origin
+        if before and before != self.current():
+            link(self.base / "previous", f"releases/{before}")
+        (self.state / UNFINISHED).unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Drain and stop every instance; each keeps its release, and runs it again when it is started."""
+        for unit, instances in self.seen().items():
+            service = next((one for one in self.services if one.unit == unit), Service(unit, (), kind="worker"))
+            for instance, state in instances.items():
+                if state.active:
+                    step = Step("stop", service, instance)
+                    self.drain(step)
+                    self.systemctl("stop", step.unit)
+                    self.done.append(str(step))
+
     def prune(self) -> None:
-        used = {state.release for instances in self.seen().values() for state in instances.values()} | {self.current()}
+        used = {state.release for instances in self.seen().values() for state in instances.values()}
+        used |= {self.current(), self.linked("previous"), self.origin() or ""}
         moments = [(name, float(manifest.get("unpacked_at", 0))) for name, manifest in self.releases().items()]
         for name in prunable(moments, self.options["keep"], used):
             shutil.rmtree(self.base / "releases" / name, ignore_errors=True)
@@ -321,6 +396,8 @@ class Host:
 
     def do_try(self, step: Step, release: str) -> None:
         path = self.instance_link(step.service.unit, step.instance)
+        if self.facts(step.unit)["ActiveState"] == "active":
+            self.drain(step)  # left over by a run that was killed, and serving since
         link(path, f"../releases/{release}")
         try:
             self.restart(step)
@@ -368,6 +445,21 @@ class Host:
 
     # -- the means -----------------------------------------------------------------------------------------------
 
+    def undrained(self) -> list[Step]:
+        """Return the instances that a run which was killed has left draining at the router."""
+        found = []
+        for service in self.services:
+            for instance in service.instances if service.kind == "web" and service.backend else ():
+                row = self.router.server(service.backend, server_name(instance))
+                if row and row["status"].startswith("DRAIN"):
+                    found.append(Step("put back", service, instance))
+        return found
+
+    def put_back(self) -> None:
+        for step in self.undrained():
+            self.into_service(step)
+            self.done.append(str(step))
+
     def systemctl(self, *arguments: str) -> None:
         code, out, err = self.run(["systemctl", "--quiet", *arguments])
         if code:
@@ -393,7 +485,7 @@ class Host:
     def into_service(self, step: Step) -> None:
         name = server_name(step.instance)
         if step.service.kind == "web" and self.router.put(step.service.backend, name, "ready"):
-            self.router.wait(step.service.backend, name, lambda row: row["status"].startswith("UP"), 15)
+            self.router.wait(step.service.backend, name, lambda row: row["status"].startswith("UP"), self.options["healthy_timeout"])
 
     def healthy(self, step: Step, release: str) -> None:
         """Wait for two good answers in a row; a worker without a health path must stay up for a while."""

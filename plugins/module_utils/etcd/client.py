@@ -74,7 +74,8 @@ class Cluster:
         """Return the member list, or None where nobody answers. A member without a quorum is an error."""
         for url in self.others():
             try:
-                found: list[dict[str, Any]] = ask(self.parameters, url, "/v3/cluster/member/list", {})["members"]
+                # A busy member that is taken for absent would have this host form a cluster of its own.
+                found: list[dict[str, Any]] = ask(self.parameters, url, "/v3/cluster/member/list", {}, timeout=10)["members"]
                 return found
             except KeyError:
                 continue

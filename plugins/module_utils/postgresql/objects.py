@@ -86,6 +86,18 @@ class ObjectsError(PostgresqlError):
         super().__init__("not_a_superuser", message)
 
 
+class LeftOutError(PostgresqlError):
+    """A password would change at the server under hosts that do not hear of it in this run; the message names both."""
+
+    def __init__(self, users: Sequence[str], hosts: Sequence[str]) -> None:
+        super().__init__(
+            "hosts_left_out",
+            f"The passwords of {', '.join(users)} are other ones at the server than in the vault, and {', '.join(hosts)}, where they are in "
+            "use, take no part in this run: they could not log in any longer. No password was changed. Run the tier's playbook for all "
+            "hosts, without --limit; take a host that is gone out of the inventory.",
+        )
+
+
 @dataclass(frozen=True)
 class Actor:
     """Who acts. From release 16 on, a membership says what it is good for."""
@@ -180,6 +192,31 @@ def plan_roles(
             if group not in now["member_of"]:
                 statements.append(Statement(f"GRANT {identifier(group)} TO {identifier(name)}"))
     return statements
+
+
+def refuse_left_out(
+    wanted: Sequence[Mapping[str, Any]],
+    passwords: Mapping[str, str],
+    seen: Mapping[str, Mapping[str, Any]],
+    elsewhere: Mapping[str, Sequence[str]],
+    actor: Actor = SUPERUSER,
+    accepted: Collection[str] = (),
+) -> None:
+    """Raise where a password that is in use would change and hosts that log in with it (`elsewhere`, by role) would not learn it.
+
+    A role that there is not yet, or that nobody can log in as, may have its first password.
+    """
+    users, hosts = [], []
+    for name in dict.fromkeys(role["name"] for role in wanted):
+        password, now = passwords.get(name), seen.get(name)
+        if not password or not now or not elsewhere.get(name) or name in accepted:
+            continue
+        # Who is no superuser sees no passwords; that it was not accepted is all that is known then.
+        if not scram.matches(password, now["password"]) and (now["password"] or not actor.superuser):
+            users.append(name)
+            hosts += elsewhere[name]
+    if users:
+        raise LeftOutError(users, list(dict.fromkeys(hosts)))
 
 
 def attributes(role: Mapping[str, Any], now: Mapping[str, Any] | None, actor: Actor = SUPERUSER) -> str:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 
 ENTRY = re.compile(r'"((?:[^"]|"")*)" "((?:[^"]|"")*)"')
 DIGITS = 4
+NAMED = re.compile(rf"\.[0-9a-f]{{{DIGITS}}}$")
+CONSOLE = "pgbouncer"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -27,6 +29,43 @@ def client_name(user: str, password: str) -> str:
     Four digits tell two passwords apart, and are too few to check a guess of one by.
     """
     return f"{user}.{hashlib.sha256(f'{user} {password}'.encode()).hexdigest()[:DIGITS]}"
+
+
+def access(databases: Iterable[tuple[str, str, str]], names: Iterable[str], console: Iterable[str]) -> str:
+    """Return PgBouncer's file of who may open what: the users of a database its pools, and nobody another one's.
+
+    The pools log in to the server as their own users, whoever opens them, so that without this every user of the host could read
+    all databases.
+
+    Args:
+        databases: the pools, each as (name, database behind it, user that it logs in as).
+        names: under which clients may log in, as the file of users has them.
+        console: who may use the console.
+    """
+    pools: dict[str, list[str]] = {}
+    users: dict[str, set[str]] = {}
+    for pool, database, user in databases:
+        pools.setdefault(database, []).append(pool)
+        users.setdefault(database, set()).add(user)
+    known = list(names)
+    rules = [
+        (sorted(pools[database]), sorted(name for name in known if name in owners or NAMED.sub("", name) in owners))
+        for database, owners in sorted(users.items())
+    ]
+    rules.append(([CONSOLE], sorted(console)))
+    lines = [
+        f"{kind} {_words(where)} {_words(who)} {address}scram-sha-256\n"
+        for where, who in rules
+        if who
+        for kind, address in (("local", ""), ("host", "0.0.0.0/0 "), ("host", "::/0 "))
+    ]
+    return "".join(lines)
+
+
+def _words(names: Iterable[str]) -> str:
+    if any('"' in name or CONTROL.search(name) for name in names):
+        raise PostgresqlError("bad_value", "The name of a pool or of its user has a quote or a control character. Choose another one.")
+    return ",".join(f'"{name}"' for name in names)
 
 
 def parse(text: str) -> dict[str, str]:

@@ -22,6 +22,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.sql import identifier, literal
 
 NAME = "uptier passwords"
+# Who may open which pool, beside the file of users.
+ACCESS = "hba.conf"
 LOOK_SECONDS = 0.2
 KEEPER_SECONDS = 30.0
 # So often in a row the server has to take the new password, everywhere: behind one address there may be several standbys.
@@ -180,23 +182,36 @@ class Pools:
             return False
 
     def _write(self, wanted: Mapping[str, str]) -> bool:
-        """Write the file and have PgBouncer read it. A run that was killed in between leaves word of that for the next one."""
-        text = pool_users.render(wanted)
-        try:
-            with open(self.path, encoding="utf-8") as handle:
-                same = handle.read() == text
-            state: Any = os.stat(self.path)
-            same = same and state.st_mode & 0o7777 == 0o640 and state.st_uid == 0 and self.gid in (-1, state.st_gid)
-        except FileNotFoundError:
-            same = False
-        if same and not os.path.exists(self.pending):
+        """Write the files and have PgBouncer read them. A run that was killed in between leaves word of that for the next one."""
+        pools = [(one.name, one.database, one.user) for one in self.databases]
+        texts = {
+            os.path.join(os.path.dirname(self.path), ACCESS): pool_users.access(pools, wanted, self.others),
+            self.path: pool_users.render(wanted),
+        }
+        if all(self._same(path, text) for path, text in texts.items()) and not os.path.exists(self.pending):
             return False
         if self.check:
             return True
         os.makedirs(os.path.dirname(self.pending), exist_ok=True)
         with open(self.pending, "w", encoding="utf-8"):
             pass
-        temporary = f"{self.path}.new"
+        for path, text in texts.items():
+            self._replace(path, text)
+        self.reload()
+        os.unlink(self.pending)
+        return True
+
+    def _same(self, path: str, text: str) -> bool:
+        try:
+            with open(path, encoding="utf-8") as handle:
+                same = handle.read() == text
+            state: Any = os.stat(path)
+        except FileNotFoundError:
+            return False
+        return same and state.st_mode & 0o7777 == 0o640 and state.st_uid == 0 and self.gid in (-1, state.st_gid)
+
+    def _replace(self, path: str, text: str) -> None:
+        temporary = f"{path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as handle:
@@ -205,7 +220,4 @@ class Pools:
             os.fchmod(handle.fileno(), 0o640)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(temporary, self.path)
-        self.reload()
-        os.unlink(self.pending)
-        return True
+        os.replace(temporary, path)

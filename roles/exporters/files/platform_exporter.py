@@ -261,7 +261,7 @@ class PgBouncer:
 
     def _console(self) -> Console:
         given = self._options
-        password = Path(given["password_file"]).read_text(encoding="utf-8").strip() if given.get("password_file") else ""
+        password = Path(given["password_file"]).read_text(encoding="utf-8").removesuffix("\n") if given.get("password_file") else ""
         address = given.get("socket") or (given["host"], given["port"])
         return Console(address, given["user"], password, SECONDS, "platform_exporter")
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from pathlib import Path
@@ -71,9 +72,14 @@ def test_example_works_alone(role: str) -> None:
         assert not missing, f"without these, the example for {name} stops at an undefined variable: {missing}"
 
 
+@functools.cache
+def all_variables() -> set[str]:
+    return {name for role in ROLES for name in reference.specs_of(ROOT / "roles" / role)["main"].get("options") or {}}
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_blocks_use_variables_that_exist(role: str) -> None:
-    known = {name for other in ROLES for name in reference.specs_of(ROOT / "roles" / other)["main"].get("options") or {}}
+    known = all_variables()
     for block in BLOCK.findall(text_of(role)):
         data = yaml.safe_load(block)
         unknown = [key for key in data if key not in known] if isinstance(data, dict) else []

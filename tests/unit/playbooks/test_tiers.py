@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from ansible.vars.manager import VariableManager
 
 ROOT = Path(__file__).resolve().parents[3]
 TIERS = list(yaml.safe_load((ROOT / "roles/platform/vars/tiers.yml").read_text(encoding="utf-8"))["platform_tiers"])
+HAVE_HOSTS = yaml.safe_load((ROOT / "playbooks" / "tasks" / "have_hosts.yml").read_text(encoding="utf-8"))[0]["ansible.builtin.assert"]
 LAYERS = ["preflight", "foundation", "state", "application", "edge", "observability"]
 
 
+@functools.cache
 def plays(name: str) -> list[Any]:
     loader = DataLoader()
     return Playbook.load(
@@ -41,7 +44,7 @@ def test_a_tier_is_all_layers_with_its_numbers(tier: str) -> None:
 def test_every_layer_is_in_the_platform() -> None:
     """own_*.yml stand among the layers for the operations' sake; they change nothing."""
     files = {path.stem for path in (ROOT / "playbooks" / "layers").glob("*.yml")}
-    assert files - {"own_postgresql", "own_redis"} == set(LAYERS)
+    assert files - {"own_applications", "own_postgresql", "own_redis"} == set(LAYERS)
 
 
 def test_the_layers_name_no_tier() -> None:
@@ -65,3 +68,25 @@ def test_an_inventory_without_hosts_is_refused(path: Path) -> None:
         for hosts in ([], ["db1"])
     ]
     assert seen == ["localhost", "all"]
+    # Who says it: preflight, among all problems, or the one file of all others.
+    assert layer(first) == "preflight" or "tasks/have_hosts.yml" in Path(first.get_path().rpartition(":")[0]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("groups", "group", "ending"),
+    [
+        ({"all": []}, "all", ". Correct the path behind -i; a warning of Ansible above says what could not be read."),
+        ({"all": []}, "redis", ". Correct the path behind -i; a warning of Ansible above says what could not be read."),
+        ({"all": ["a"]}, "redis", " in the group redis, where this would act. Add them, or correct the path behind -i."),
+        ({"all": ["a"], "redis": ["a"]}, "redis", None),
+    ],
+)
+def test_what_is_said_without_hosts(groups: dict[str, list[str]], group: str, ending: str | None) -> None:
+    task = yaml.safe_load((ROOT / "playbooks" / "tasks" / "have_hosts.yml").read_text(encoding="utf-8"))[0]
+    known = {name: trust_as_template(text) for name, text in task["vars"].items()}
+    templar = Templar(
+        loader=DataLoader(), variables={**known, "groups": groups, "have_hosts_group": group, "ansible_inventory_sources": ["x"]}
+    )
+    assert templar.evaluate_conditional(trust_as_template(HAVE_HOSTS["that"])) is (ending is None)
+    if ending:
+        assert templar.template(trust_as_template(HAVE_HOSTS["fail_msg"])) == f"The inventory x has no hosts{ending}"

@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play import Play
+from ansible.plugins.lookup import template
 from ansible.template import Templar, trust_as_template
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
@@ -36,7 +38,9 @@ class Rendering:
         data = {"hosts": host, "vars_files": [str(path) for path in files if path.is_file()], "vars": dict(variables or {})}
         play = Play.load(data, variable_manager=self.manager, loader=self.loader)
         known = self.manager.get_vars(play=play, host=self.inventory.get_host(host))
-        return Templar(loader=self.loader, variables={**known, "hostvars": self.hostvars}).template(trust_as_template(text))
+        # As config_files does it: the lookup would make a deep copy of all variables for each template.
+        with patch.object(template, "deepcopy", dict, create=True):
+            return Templar(loader=self.loader, variables={**known, "hostvars": self.hostvars}).template(trust_as_template(text))
 
 
 def files_of(*roles: str) -> list[Path]:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -90,13 +91,17 @@ def test_access_log_reads_what_comes_after_a_rename_too(exporter, log, tmp_path,
     line = json.dumps({"host": "demo.test", "status": 200, "seconds": 0.1}) + "\n"
     path.write_text(line, encoding="utf-8")
     threading.Thread(target=log._follow, daemon=True).start()
-    time.sleep(0.3)
+    end = time.monotonic() + 60
+    while str(path) not in {os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()}:
+        assert time.monotonic() < end, "nobody reads the file"
+        time.sleep(0.1)
+    time.sleep(0.5)  # from its end
     stream = path.open("a", encoding="utf-8")
     path.rename(tmp_path / "access.log.1")
     stream.write(line)
     stream.close()
     path.write_text(line, encoding="utf-8")
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while 'vhost="demo.test",status="200"} 2' not in counted(exporter, log):
         assert time.monotonic() < end, counted(exporter, log)
         time.sleep(0.1)

@@ -28,10 +28,10 @@ repo1-host-port=8432
 REPOSITORY = """#!/bin/sh
 here={folder}
 for word; do case $word in server-ping | archive-get) command=$word ;; esac; done
+trap 'kill $! 2>/dev/null; echo "cut off $command" >> $here/said; exit 143' TERM
 echo "$*" >> $here/said
 test -e $here/$command || exit 0
 read wait status < $here/$command
-trap 'kill $!; echo "cut off $command" >> $here/said; exit 143' TERM
 sleep $wait & wait $!
 test $status != 0 || for word; do target=$word; done
 test -z "$target" || echo WAL > "$target"
@@ -69,6 +69,13 @@ class Repository:
             next((word for word in line.split() if word in ("server-ping", "archive-get")), line) for line in lines if "cut" not in line
         ]
 
+    def until(self, words: str) -> None:
+        """Wait until it has said something."""
+        deadline = time.monotonic() + 60
+        while not (self.folder / "said").exists() or words not in (self.folder / "said").read_text(encoding="ascii"):
+            assert time.monotonic() < deadline, f"never said: {words}"
+            time.sleep(0.05)
+
     def memory(self) -> dict[str, float]:
         lines = (self.folder / "memory").read_text(encoding="utf-8").splitlines()
         return {name: float(value) for name, value in (line.split() for line in lines)}
@@ -96,9 +103,9 @@ def repository(
     write_program: Callable[[Path, str], None],
 ) -> Repository:
     module = load_program("roles/postgresql/files/restore_wal.py")
-    # A test need not wait as long as a server; what takes longer than so many seconds here would take longer there.
-    monkeypatch.setattr(module, "BUDGET", 0.7)
-    monkeypatch.setattr(module, "PING", 0.5)
+    # Room for the start of a shell on a busy machine. What is to take longer waits for a minute, so that nobody mistakes the one for the other.
+    monkeypatch.setattr(module, "BUDGET", 3.0)
+    monkeypatch.setattr(module, "PING", 1.0)
     monkeypatch.chdir(tmp_path)
     write_program(tmp_path / "pgbackrest", REPOSITORY.format(folder=tmp_path))
     (tmp_path / "pgbackrest.conf").write_text(REMOTE, encoding="utf-8")
@@ -122,16 +129,14 @@ def test_a_file_is_fetched_and_the_server_is_not_pinged_again(repository: Reposi
 
 
 def test_a_server_that_does_not_answer_is_left_alone_and_gets_more_time(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
-    repository.behaves("server-ping", 0, seconds=1.4)
-    status, seconds = repository.ask()
-    assert (status, repository.said()) == (1, ["server-ping"])
-    assert 0.5 <= seconds < 1
-    assert "The backup repository has not answered within 0.5 s. It is asked again in 10 s." in capsys.readouterr().err
+    repository.behaves("server-ping", 0, seconds=3)
+    assert (repository.ask()[0], repository.said()) == (1, ["server-ping"])
+    assert "The backup repository has not answered within 1 s. It is asked again in 10 s." in capsys.readouterr().err
     assert repository.ask()[0] == 1
     assert repository.said() == []
     repository.later(10)
     assert repository.ask()[0] == 1  # twice as long is not enough either
-    assert "within 1 s" in capsys.readouterr().err
+    assert "within 2 s" in capsys.readouterr().err
     repository.later(10)
     assert repository.ask()[0] == 0  # four times is
     assert repository.said() == ["server-ping", "server-ping", "archive-get"]
@@ -210,15 +215,13 @@ def test_a_missing_program_is_a_missing_file(repository: Repository, capsys: pyt
 
 def test_a_promotion_waits_once_for_all_files(repository: Repository) -> None:
     repository.promote()
-    repository.behaves("archive-get", 0, seconds=10)
+    repository.behaves("archive-get", 0, seconds=60)
     status, seconds = repository.ask("000000010000000000000007", "RECOVERYXLOG")
     assert status == 1
-    assert 0.6 < seconds < 1.2
-    assert "cut off archive-get" in (repository.folder / "said").read_text(encoding="ascii")
+    assert 2.9 < seconds < 30
+    repository.until("cut off archive-get")
     for name in ("00000002.history", "00000003.history", "000000010000000000000007"):
-        status, seconds = repository.ask(name)
-        assert status == 1
-        assert seconds < 0.3
+        assert repository.ask(name)[0] == 1
     assert repository.said() == ["archive-get"]  # no ping: the time is bounded anyway
     assert not (repository.folder / "RECOVERYXLOG").exists()
     # That it was cut off says nothing against the repository.
@@ -227,7 +230,7 @@ def test_a_promotion_waits_once_for_all_files(repository: Repository) -> None:
 
 def test_what_does_not_come_is_counted_together_and_what_comes_is_not(repository: Repository) -> None:
     repository.promote()
-    repository.behaves("archive-get", 1, seconds=0.3)
+    repository.behaves("archive-get", 1, seconds=1.1)
     assert [repository.ask()[0] for dummy in range(3)] == [1, 1, 1]
     assert "archive-get" in repository.said()
     repository.ask()
@@ -242,40 +245,43 @@ def test_a_promotion_does_not_wait_for_a_server_that_is_known_to_be_dead(reposit
     repository.behaves("server-ping", 49)
     repository.ask()
     repository.promote()
-    status, seconds = repository.ask()
-    assert status == 1
-    assert seconds < 0.3
+    repository.said()
+    assert (repository.ask()[0], repository.said()) == (1, [])
 
 
 def test_a_fetch_under_way_is_cut_off_by_a_promotion(repository: Repository) -> None:
-    repository.behaves("archive-get", 0, seconds=30)
+    repository.behaves("archive-get", 0, seconds=120)
     with subprocess.Popen([sys.executable, "-I", "-S", PROGRAM, *repository.words, "00000002.history", "RECOVERYHISTORY"]) as process:
-        time.sleep(2)
+        repository.until("archive-get")
         assert process.poll() is None
         repository.promote()
-        begin = time.monotonic()
-        assert process.wait(10) == 1
-        assert time.monotonic() - begin < 2.5
+        assert process.wait(60) == 1
+    repository.until("cut off archive-get")
 
 
 def test_a_promotion_by_hand_is_seen_too(repository: Repository) -> None:
     repository.promote(ago=7200, server_started_ago=3600)  # of an earlier server
-    repository.behaves("archive-get", 1, seconds=10)
+    repository.behaves("archive-get", 1, seconds=60)
     (repository.folder / "promote").touch()
-    assert repository.ask()[1] < 1.2
+    assert repository.ask()[1] < 30
     (repository.folder / "promote").unlink()  # as soon as PostgreSQL has seen it
-    assert repository.ask()[1] < 0.3
+    assert "archive-get" in repository.said()
+    assert (repository.ask()[0], repository.said()) == (1, [])
 
 
 @pytest.mark.parametrize(("ago", "started_ago"), [(301, 3600), (60, 30), (-30, 3600)])
-def test_a_promotion_of_another_time_is_none(repository: Repository, ago: float, started_ago: float) -> None:
+def test_a_promotion_of_another_time_is_none(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, ago: float, started_ago: float
+) -> None:
+    monkeypatch.setattr(repository.module, "BUDGET", 0.5)
     repository.promote(ago, started_ago)
     repository.behaves("archive-get", 0, seconds=1)
     assert repository.ask()[0] == 0
 
 
-def test_rewinding_waits_whatever_is_known(repository: Repository) -> None:
+def test_rewinding_waits_whatever_is_known(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server that was promoted a minute ago has crashed and is rewound: no promotion waits for that."""
+    monkeypatch.setattr(repository.module, "BUDGET", 0.5)
     repository.behaves("server-ping", 49)
     repository.ask()
     repository.said()
@@ -288,11 +294,11 @@ def test_rewinding_waits_whatever_is_known(repository: Repository) -> None:
 
 
 def test_a_signal_of_the_server_ends_it(repository: Repository) -> None:
-    repository.behaves("archive-get", 0, seconds=30)
+    repository.behaves("archive-get", 0, seconds=120)
     with subprocess.Popen(
         [sys.executable, "-I", "-S", PROGRAM, *repository.words, "00000002.history", "RECOVERYHISTORY"], start_new_session=True
     ) as process:
-        time.sleep(1.5)
+        repository.until("archive-get")
         os.killpg(process.pid, signal.SIGTERM)
-        assert process.wait(5) == -signal.SIGTERM
-    assert "cut off archive-get" in (repository.folder / "said").read_text(encoding="ascii")
+        assert process.wait(60) == -signal.SIGTERM
+    repository.until("cut off archive-get")

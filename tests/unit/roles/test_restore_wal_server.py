@@ -170,7 +170,8 @@ def test_a_promotion_does_not_wait_for_the_repository(servers: Servers) -> None:
     print("measured: promoted after " + ", ".join(f"{value:.2f} s ({kind} repository)" for kind, value in seconds.items()))
     for kind in ("healthy", *BAD):
         assert servers.ask(kind, "SELECT count(*) FROM acknowledged") == "1000"
-        assert seconds[kind] - seconds["healthy"] <= 2, seconds
+        # The fastest of the bad ones keeps a server waiting for ten seconds, each time.
+        assert seconds[kind] - seconds["healthy"] <= 6, seconds
 
 
 def test_wal_that_only_the_repository_has_is_replayed_and_a_promotion_takes_it_along(servers: Servers) -> None:

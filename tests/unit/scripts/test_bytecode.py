@@ -7,7 +7,9 @@ import base64
 import io
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,20 @@ def test_what_ansible_sends_is_recognised(tmp_path: Path) -> None:
     assert found
     names = zipfile.ZipFile(io.BytesIO(base64.b64decode(found[1]))).namelist()
     assert {"ansible/modules/ping.py", "ansible/modules/ping.pyc", "ansible/module_utils/basic.pyc"} <= set(names)
+
+
+def test_of_all_who_want_an_archive_at_once_one_makes_it(tmp_path: Path) -> None:
+    made = []
+
+    def make() -> bytes:
+        made.append(1)
+        time.sleep(0.2)
+        return b"archive"
+
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda dummy: bytecode.made_once(tmp_path / "new" / "archive", make), range(4)))
+    assert got == [b"archive"] * 4
+    assert len(made) == 1
 
 
 def test_a_file_is_compiled_once(tmp_path: Path) -> None:

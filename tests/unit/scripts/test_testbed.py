@@ -74,6 +74,29 @@ def test_demo_has_both_releases() -> None:
     assert {host.release for host in lab.hosts_of_inventory(ROOT / "inventories" / "demo" / "growth")} == {12, 13}
 
 
+def test_what_ansible_reads_for_each_task_is_not_looked_up() -> None:
+    for tier in ("growth", "startup"):
+        text = (ROOT / "inventories" / "demo" / tier / "group_vars" / "all" / "lab.yml").read_text(encoding="utf-8")
+        reached = {
+            name: value
+            for name, value in yaml.safe_load(text).items()
+            if name.startswith(("lab_", "ansible_")) or name.endswith("_address")
+        }
+        assert {"lab_name", "lab_net", "ansible_host", "platform_address"} <= set(reached)
+        assert {name: value for name, value in reached.items() if "lookup" in value} == {}
+
+
+def test_a_test_says_its_own_lab_in_its_copy_of_the_inventory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(inventory, "CACHE", tmp_path)
+    made = {"ansible_connection": "enter", "lab_name": "mol-x", "lab_net": "10.84.99", "platform_cpus": 1}
+    (tmp_path / "labs" / "mol-x").mkdir(parents=True)
+    (tmp_path / "labs" / "mol-x" / "inventory.yml").write_text(yaml.safe_dump({"all": {"vars": made}}), encoding="utf-8")
+    copied = inventory.copy_for("mol-x", ROOT / "inventories" / "demo" / "growth")
+    files = sorted((copied / "group_vars" / "all").glob("*.yml"))  # Ansible reads them in this order, the last one wins
+    read = {name: value for path in files for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+    assert {name: read[name] for name in made} == {**made, "platform_cpus": 2}
+
+
 def test_a_host_without_release_is_named() -> None:
     with pytest.raises(Problem, match="host a: lab_release is None"):
         lab.Host.read("a", {}, 11)

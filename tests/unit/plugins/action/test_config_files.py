@@ -14,6 +14,8 @@ from unittest.mock import MagicMock
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.uptier.platform.plugins.action.config_files import ActionModule
 
 SHARED = "ansible_collections.uptier.platform.plugins.module_utils"
@@ -80,3 +82,26 @@ def test_two_files_at_one_place_are_refused(run: Callable[..., Any]) -> None:
     entry = {"program": "needy.py", "dest": "/usr/local/lib/uptier/x/needy.py"}
     with pytest.raises(AnsibleActionFail, match="listed twice"):
         run(entry, {"dest": f"{TREE}/postgresql/sql.py", "content": ""})
+
+
+class Large:
+    """A variable of which a copy would take long."""
+
+    def __deepcopy__(self, dummy: dict[int, Any]) -> Large:
+        raise AssertionError("all variables are copied for each file")
+
+
+def test_files_are_rendered_from_the_variables_and_change_none(tmp_path: Path) -> None:
+    (tmp_path / "one.j2").write_text(
+        "{% set dummy = names.append('b') %}{{ names | join(' ') }} {{ more }} {{ facts.a.pop() }}", encoding="utf-8"
+    )
+    (tmp_path / "two.j2").write_text("{{ names | join(' ') }} {{ facts.a | length }} {{ more is defined }}", encoding="utf-8")
+    variables = {"names": ["a"], "facts": {"a": [1]}, "others": Large()}
+    loader = DataLoader()
+    loader.set_basedir(str(tmp_path))
+    task = MagicMock(check_mode=False, diff=True, async_val=False, args={})
+    task.get_search_path.return_value = [str(tmp_path)]
+    made = ActionModule(task, MagicMock(), MagicMock(), loader, Templar(loader=loader, variables=variables), MagicMock())
+    assert made._render("one.j2", "/one", variables, {"more": "now"}).endswith(" now 1")
+    assert made._render("two.j2", "/two", variables, {}) == "a 1 False"
+    assert variables["names"] == ["a"]

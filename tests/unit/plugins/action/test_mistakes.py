@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.template import trust_as_template
 from ansible_collections.uptier.platform.plugins.plugin_utils import layers, preflight, specification
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -187,6 +188,19 @@ CASES: dict[str, Change] = {
     "memory with a unit": page(platform_memory_mb="8G"),
     "a version of a package without quotes": page(loki_version=3.10),
     "an empty page": lambda hosts, page: page.clear(),
+    "a network that is none": page(
+        platform_admin_addresses=["office.example.org", "10.0.0.0/8"],
+        postgresql_client_networks=["10.20.1.7", "all"],
+    ),
+    "a domain of the page with a scheme": page(
+        platform_domain="https://shop.example.org", platform_grafana_domain="graphs.example.org:443"
+    ),
+    "too little memory for a node of Redis": page(redis_maxmemory_mb=1),
+    "an index of nothing": page(postgresql_indexes=[{"database": "shop", "table": "orders", "name": "by_user"}]),
+    "a mail server without a port": page(alertmanager_smtp_smarthost="mail.example.org"),
+    "a name for an e-mail address": page(acme_provider="acme", acme_agree_to_terms=True, acme_email="ops"),
+    "an address for a domain": all_of(app(domains=["203.0.113.7"]), page(acme_provider="acme", acme_agree_to_terms=True)),
+    "a text with braces": page(platform_domain="shop{{example.org"),
     "a redis group of two": members("redis", "app1", "app2"),
 }
 
@@ -246,6 +260,22 @@ def test_variables_of_nobody_are_named_once_and_stop_nobody(tmp_path: Path) -> N
     assert preflight.notices_of(context_of([broken(tmp_path / "other", ignored)], "growth")) == []
 
 
+def test_hosts_without_groups_are_the_only_problem(tmp_path: Path) -> None:
+    """Also what Ansible leaves of a file in which a host's name is a number."""
+    write(tmp_path / "hosts.yml", {"all": {"hosts": {"one": None, "two": None}}})
+    (found,) = problems_of([tmp_path], "growth", {"ansible_inventory_sources": ["x"]})
+    assert found.startswith("inventory x has hosts (one, two), and no groups. Put them into gateway, app, ")
+
+
+@pytest.mark.parametrize("text", ["abc{{def0123456789", "abc{% def0123456789", "abc{#def0123456789"])
+def test_a_secret_with_braces_is_not_missing_and_not_shown(text: str) -> None:
+    assert problems_of([PROD], "growth", {"vault_haproxy_stats_password": trust_as_template(text)}) == [
+        "secret vault_haproxy_stats_password is taken for a template, as it has {{, {% or {#, and is none. Correct it; where the text is meant "
+        "as it is, say so: vault_haproxy_stats_password: !unsafe 'TEXT'."
+    ]
+    assert problems_of([PROD], "growth", {"vault_haproxy_stats_password": text}) == []
+
+
 def test_an_inventory_without_hosts_is_the_only_problem(tmp_path: Path) -> None:
     missing = tmp_path / "prdo"
     assert problems_of([missing], "growth", {"ansible_inventory_sources": [str(missing)]}) == [
@@ -275,6 +305,24 @@ def test_two_inventories_would_have_two_authorities(tmp_path: Path) -> None:
     ]
     both = {"pki_authority_directory": "/srv/pki", "acme_authority_directory": "/srv/pki"}
     assert problems_of([one, other], "growth", both) == []
+
+
+def test_a_directory_of_several_files_is_one_inventory_and_one_below_it_another(tmp_path: Path) -> None:
+    """Given as a directory, or file by file."""
+    top = broken(tmp_path / "top", lambda hosts, page: None)
+    hosts = read(top / "hosts.yml")
+    monitoring = {"all": {"hosts": {"mon1": hosts["all"]["hosts"].pop("mon1")}, "children": {}}}
+    for group in ("monitoring", "backup"):
+        monitoring["all"]["children"][group] = hosts["all"]["children"].pop(group)
+    write(top / "hosts.yml", hosts)
+    write(top / "monitoring.yml", monitoring)
+    assert problems_of([top], "growth") == []
+    assert problems_of([top / "hosts.yml", top / "monitoring.yml"], "growth") == []
+    (top / "below").mkdir()
+    (top / "monitoring.yml").rename(top / "below" / "monitoring.yml")
+    (found,) = problems_of([top], "growth")
+    assert "have different authorities, so that they would not trust each other" in found
+    assert f"{top}/below/pki (mon1)" in found
 
 
 def test_texts_of_the_command_line_are_what_they_stand_for(tmp_path: Path) -> None:

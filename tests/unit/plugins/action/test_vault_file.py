@@ -8,7 +8,9 @@ from unittest.mock import MagicMock
 import pytest
 import yaml
 from ansible.errors import AnsibleActionFail
+from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
+from ansible.template import Templar, trust_as_template
 from ansible_collections.uptier.platform.plugins.action.vault_file import ActionModule
 
 APPLICATIONS = [{"name": "shop", "database": True, "cache": True}]
@@ -40,6 +42,27 @@ def test_first_run_makes_password_and_secrets(tmp_path):
     values = content(tmp_path)
     assert set(values["vault_redis_user_passwords"]) == {"shop"}
     assert all(str(value) not in str(result) for value in values.values())
+
+
+def test_a_password_with_braces_stays_what_it_is(tmp_path):
+    """It is tagged !unsafe, or Ansible would take it for a template."""
+    path = tmp_path / "group_vars" / "all" / "vault.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "vault_haproxy_stats_password: !unsafe 'it''s {{ not }} a {% template %} \\ é'\n"
+        "vault_postgresql_user_passwords: {shop: !unsafe '{{0123456789abcdef'}\n",
+        encoding="utf-8",
+    )
+    assert run(tmp_path)["changed"]
+    found = VaultLib([("default", VaultSecret((tmp_path / ".vault_password").read_bytes().strip()))]).decrypt(path.read_bytes()).decode()
+    loader = DataLoader()
+    values = loader.load(found)
+    templar = Templar(loader=loader, variables=dict(values))
+    show = {name: templar.template(trust_as_template("{{ " + name + " }}")) for name in values}
+    assert show["vault_haproxy_stats_password"] == "it's {{ not }} a {% template %} \\ é"
+    assert show["vault_postgresql_user_passwords"]["shop"] == "{{0123456789abcdef"
+    assert set(show["vault_postgresql_user_passwords"]) == {"shop", "shop_ro", "shop_owner"}
+    assert not run(tmp_path)["changed"]
 
 
 def test_second_run_changes_nothing(tmp_path):

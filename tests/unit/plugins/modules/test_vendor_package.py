@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The host's half of vendor_package, run as Ansible runs it, against a repository on loopback and a dpkg that answers what it is told."""
+"""The host's half of vendor_package, against a repository on loopback and a dpkg that answers what it is told."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.host import apt_vendor
+from ansible_collections.uptier.platform.plugins.modules import vendor_package
 
 from ..module_utils.test_apt_vendor import KEY_ONE, KEY_TWO, ONE, TWO
 
-ROOT = Path(__file__).resolve().parents[4]
+PATH = os.environ["PATH"]
 
 
 class Repository:
@@ -53,7 +54,13 @@ def repository() -> Iterator[Repository]:
 
 
 @pytest.fixture
-def host(tmp_path: Path, repository: Repository, write_program: Callable[[Path, str], None]) -> Callable[..., dict[str, Any]]:
+def host(
+    tmp_path: Path,
+    repository: Repository,
+    write_program: Callable[[Path, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., dict[str, Any]]:
     """Return what runs the module with `installed` as the version that dpkg knows."""
 
     def run(installed: str = "", check: bool = False, prints: list[str] | None = None, **given: Any) -> dict[str, Any]:
@@ -78,17 +85,11 @@ def host(tmp_path: Path, repository: Repository, write_program: Callable[[Path, 
             "_ansible_remote_tmp": str(tmp_path),
             **given,
         }  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", "ansible_collections.uptier.platform.plugins.modules.vendor_package"],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / ".cache" / "collections")},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.stdout, done.stderr
-        return json.loads(done.stdout)
+        # In this process: a start of Python takes longer than all that the module does.
+        monkeypatch.setenv("PATH", f"{programs}:{PATH}")
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            vendor_package.main()
+        return json.loads(capfd.readouterr().out)
 
     return run
 

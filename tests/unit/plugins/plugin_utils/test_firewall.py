@@ -44,6 +44,18 @@ def test_sources(source, expected):
     assert rules("app1", flow(**{"from": source}))[0]["sources"] == expected
 
 
+def test_the_variables_of_a_host_are_asked_for_once():
+    asked = []
+
+    class Asked(dict):
+        def __getitem__(self, host):
+            asked.append(host)
+            return super().__getitem__(host)
+
+    f.rules_of([flow(**{"from": "all", "name": str(number)}) for number in range(3)], "app1", GROUPS, Asked(HOSTVARS))
+    assert sorted(asked) == ["db1", "gw1"]
+
+
 def test_a_host_needs_no_rule_for_itself():
     assert rules("app1", flow(**{"from": "app"})) == []
 

@@ -233,6 +233,39 @@ def test_changed_settings(tree):
     assert "has a HAProxy that is not the platform's: it has the settings /etc/haproxy/haproxy.cfg" in said(tree.look())[0]
 
 
+@pytest.mark.parametrize(
+    ("part", "trace"),
+    [
+        (part, trace.replace("*", "default" if part["name"] == "etcd" else "mine"))
+        for part in TABLE["platform_found"]
+        if part["name"] not in ("PostgreSQL", "Redis")
+        for trace in (*part.get("settings", ()), *part.get("data", ()), *(f"/etc/systemd/system/{unit}" for unit in part.get("units", ())))
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["name"],
+)
+def test_whatever_somebody_left_of_a_program_is_named_and_what_is_ours_is_not(tree, part, trace):
+    groups = EVERY if part["group"] == "all" else [part["group"]]
+    tree.file(trace, "somebody's\n")
+    (seen,) = said(tree.look(groups), groups)
+    assert f"a {part['name']} that is not the platform's: it has" in seen.replace("an ", "a ")
+    assert trace in seen
+    assert f"The run would {part['would']}. Give the platform another host" in seen
+    others = [group for group in EVERY if group != part["group"]]
+    assert part["group"] == "all" or said(tree.look(others), others) == []
+    tree.file(part["ours"][0].replace("*", "x"))
+    assert said(tree.look(groups), groups) == []
+
+
+def test_an_etcd_that_runs_counts_by_that_alone(tree):
+    """Its data may be anywhere."""
+    tree.process(7, "etcd", exe="/opt/etcd/etcd", cwd="/srv/kubernetes", sockets=(1,))
+    tree.listen(("0100007F:094B", 1))
+    (seen,) = said(tree.look())
+    assert (
+        "has an etcd that is not the platform's: it runs as /opt/etcd/etcd. The run would start the platform's member on its data." in seen
+    )
+
+
 def test_a_program_from_elsewhere_and_a_unit_of_the_same_name(tree):
     tree.process(5, "prometheus", exe="/opt/prometheus/prometheus")
     tree.file("/etc/systemd/system/prometheus.service", "[Service]\n")

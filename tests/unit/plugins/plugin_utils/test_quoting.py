@@ -3,7 +3,7 @@
 """Any printable text is read back as it was written, in every format.
 
 The daemons are not on the machine of the unit tests: not verified here is that they read what the readers below read,
-which follow their documented rules. The scenarios role_app, role_haproxy and role_pgbouncer give the daemons such values.
+which follow their documented rules. The scenarios give the daemons such values.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.uptier.platform.plugins.plugin_utils import quoting
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -140,6 +141,30 @@ def redis_word(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", found[1])
 
 
+def libpq_value(text: str) -> str:
+    """The value of a connection string: within single quotes, or outside of them, a backslash makes the next sign mean itself."""
+    quoted = re.fullmatch(r"'((?:[^'\\]|\\.)*)'", text, re.DOTALL)
+    assert quoted or re.fullmatch(r"[^\s'\\]+", text)
+    return re.sub(r"\\(.)", r"\1", quoted[1] if quoted else text, flags=re.DOTALL)
+
+
+def grafana_value(text: str) -> str:
+    """A value of an INI file as Grafana's library reads it: up to the last three quotes, or without quotes up to a comment."""
+    text = text.lstrip()
+    if len(text) > 3 and text.startswith('"""'):
+        end = text.rindex('"""', 3)
+        assert text[end:] == '"""'
+        return text[3:end]
+    assert not re.search(r"[`#;\"'\\]", text)
+    assert text == text.strip()
+    return text
+
+
+def line_value(text: str) -> str:
+    """The value of a line of pgbackrest.conf: all of it, without spaces around it."""
+    return f"repo1-cipher-pass={text}".partition("=")[2].strip()
+
+
 FORMATS: dict[str, tuple[Callable[[Any], str], Callable[[str], str]]] = {
     "environment file": (lambda value: quoting.environment_line("KEY", value), environment_file),
     "unit": (lambda value: quoting.systemd_environment("KEY", value), lambda text: systemd_words(text)[0].removeprefix("KEY=")),
@@ -149,6 +174,8 @@ FORMATS: dict[str, tuple[Callable[[Any], str], Callable[[str], str]]] = {
     "nginx path": (quoting.nginx_path, lambda text: nginx_word(text, variables=False)),
     "pgbouncer parameter": (quoting.pgbouncer_parameter, doubled("'")),
     "redis": (quoting.redis_setting, redis_word),
+    "libpq": (quoting.libpq, libpq_value),
+    "yaml": (lambda value: quoting.yaml_value(quoting.text_of(value)), yaml.safe_load),
 }
 
 
@@ -185,6 +212,46 @@ def test_keepalived_reads_it_back_or_it_is_refused(text: str) -> None:
         assert keepalived_word(quoting.keepalived(text)) == text
 
 
+@given(TEXT)
+@example("p#ss;word")
+@example("'single' \"double\" \\ %s")
+@example(" spaces ")
+def test_grafana_reads_it_back_or_it_is_refused(text: str) -> None:
+    expanded = re.search(r"\$(__\w+)?\{|%\(", text)
+    if '"""' in text or text.endswith('"'):
+        with pytest.raises(quoting.QuotingError):
+            quoting.grafana(text)
+    else:
+        assert grafana_value(quoting.grafana(text)) == text
+    if expanded:
+        with pytest.raises(quoting.QuotingError, match="expand"):
+            quoting.grafana_literal(text)
+
+
+@given(TEXT)
+def test_pgbackrest_reads_it_back_or_it_is_refused(text: str) -> None:
+    if text != text.strip():
+        with pytest.raises(quoting.QuotingError):
+            quoting.pgbackrest(text)
+    else:
+        assert line_value(quoting.pgbackrest(text)) == text
+
+
+@given(st.recursive(TEXT | st.integers() | st.booleans(), st.lists, max_leaves=6))
+@example(["\x7f\x85\u2028\ufeff\U0001f600"])
+def test_yaml_keeps_kinds_and_lists(value: Any) -> None:
+    written = quoting.yaml_value(value)
+    assert yaml.safe_load(written) == value
+    assert "\n" not in written
+    # Go's readers refuse what JSON makes of a character beyond the first 65,536: two halves.
+    assert not re.search(r"(?<!\\)(\\\\)*\\ud[89a-f]", written)
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(quoting.QuotingError, match="surrogate"):
+        quoting.yaml_value("\ud83d")
+
+
 @given(st.lists(TEXT, min_size=1, max_size=5))
 def test_words_of_a_command_arrive_as_a_shell_would_hand_them_over(words: list[str]) -> None:
     written = quoting.systemd_command(shlex.join(["node", *words]))
@@ -212,7 +279,11 @@ def test_commands(command: str, written: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "write", [*(write for write, dummy in FORMATS.values()), quoting.keepalived, quoting.systemd_command, quoting.redis_acl]
+    "write",
+    [
+        *(write for name, (write, dummy) in FORMATS.items() if name != "yaml"),  # which has escapes for everything
+        *(quoting.keepalived, quoting.systemd_command, quoting.redis_acl, quoting.grafana, quoting.pgbackrest),
+    ],
 )
 def test_what_no_file_can_hold_is_refused_and_not_shown(write: Callable[[Any], str]) -> None:
     with pytest.raises(quoting.QuotingError) as caught:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.uptier.platform.plugins.filter.topology import all_or_localhost
 from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of, interface_of, members
 
 
@@ -69,3 +70,8 @@ FACTS = {
 def test_the_interface_that_has_an_address(address, interface):
     assert interface_of(FACTS, address) == interface
     assert interface_of({}, address) == ""
+
+
+@pytest.mark.parametrize(("hosts", "pattern"), [(["db1"], "all"), ([], "localhost")])
+def test_a_play_over_all_hosts_has_somebody_where_there_are_none(hosts, pattern):
+    assert all_or_localhost({"all": hosts, "ungrouped": []}) == pattern

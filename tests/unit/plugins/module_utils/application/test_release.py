@@ -94,6 +94,19 @@ def test_a_version_with_other_contents_gets_its_own_directory(checksum: str, pre
     assert module.release_name("1.0", checksum, present) == expected
 
 
+@pytest.mark.parametrize(
+    ("version", "declared", "deployed", "expected"),
+    [
+        ("1.4", "", {}, ""),
+        ("1.4", "", {"declared": "1.4", "release": "1.5"}, "1.5"),
+        ("1.6", "", {"declared": "1.4", "release": "1.5"}, ""),  # the inventory was changed since: it said the last word
+        ("1.4", "1.4", {"declared": "1.4", "release": "1.5"}, ""),  # named on purpose
+    ],
+)
+def test_a_release_by_name_stays_until_the_inventory_changes(version: str, declared: str, deployed: dict[str, str], expected: str) -> None:
+    assert module.standing(version, declared, deployed) == expected
+
+
 def test_the_newest_and_those_in_use_stay() -> None:
     releases = [("1", 1.0), ("2", 2.0), ("3", 3.0), ("4", 4.0)]
     assert module.prunable(releases, 2, ["1"]) == ["2"]

@@ -8,6 +8,7 @@ UPTIER_POSTGRESQL names further directories of programs, with colons between the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -167,11 +168,11 @@ def answers(port: int) -> bool:
     return True
 
 
-def until(check: Callable[[], Any], seconds: float = 20) -> None:
+def until(check: Callable[[], Any], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def free_ports(count: int) -> list[int]:
@@ -281,10 +282,11 @@ class Writer(threading.Thread):
                     if said != str(number).encode():
                         break
                     self.done.append(number)
-                try:
+                with contextlib.suppress(OSError):
                     client.stdin.close()
-                except OSError:
-                    continue
+            self.ended.wait(
+                0.1
+            )  # nobody takes writes: starting one client after the other would keep a processor from those who change that
 
     def __enter__(self) -> Writer:
         self.start()

@@ -11,6 +11,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql import 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects import (
     Actor,
     Inside,
+    LeftOutError,
     ObjectsError,
     attributes,
     database_roles,
@@ -19,6 +20,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.objects
     plan_inside,
     plan_memberships,
     plan_roles,
+    refuse_left_out,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.sql import identifier, literal
 from ansible_collections.uptier.platform.plugins.plugin_utils.application import completed
@@ -180,3 +182,34 @@ def test_names_and_values_are_quoted() -> None:
     assert identifier("a.b", "C") == '"a.b"."C"'
     assert literal("a'b") == "'a''b'"
     assert literal("a\\'b") == "E'a\\\\''b'"
+
+
+ROLES = database_roles([SHOP])
+NEW = dict.fromkeys(("shop", "shop_ro", "shop_owner"), "a-new-password-0123")
+AWAY = dict.fromkeys(NEW, ["app1", "app2"])
+
+
+def test_a_password_in_use_is_not_changed_under_hosts_that_do_not_hear_of_it() -> None:
+    former, same = role(password=scram.verifier("a-former-one-0123")), role(password=scram.verifier(NEW["shop"]))
+    seen = {"shop": former, "shop_ro": former, "shop_owner": same}
+    with pytest.raises(LeftOutError) as caught:
+        refuse_left_out(ROLES, NEW, seen, AWAY)
+    assert str(caught.value).startswith(
+        "The passwords of shop, shop_ro are other ones at the server than in the vault, and app1, app2, where they are in use, take no part"
+    )
+    assert caught.value.reason == "hosts_left_out"
+    refuse_left_out(ROLES, NEW, seen, {})
+    refuse_left_out(ROLES, NEW, seen, dict.fromkeys(NEW, []))
+    refuse_left_out(ROLES, NEW, dict.fromkeys(NEW, same), AWAY)
+
+
+def test_a_first_password_is_given_whoever_takes_part() -> None:
+    refuse_left_out(ROLES, NEW, {}, AWAY)
+    refuse_left_out(ROLES, NEW, dict.fromkeys(NEW, role()), AWAY)
+
+
+def test_who_is_no_superuser_goes_by_what_was_accepted() -> None:
+    seen = dict.fromkeys(NEW, role())
+    refuse_left_out(ROLES, NEW, seen, AWAY, ADMIN, accepted=list(NEW))
+    with pytest.raises(LeftOutError, match="The passwords of shop_ro are"):
+        refuse_left_out(ROLES, NEW, seen, AWAY, ADMIN, accepted=["shop", "shop_owner"])

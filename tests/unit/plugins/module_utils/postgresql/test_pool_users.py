@@ -56,6 +56,23 @@ def test_what_is_kept_are_passwords_of_users_that_there_are() -> None:
     assert pool_users.differing({"shop": NEW, "added": NEW}, seen) == ["shop"]
 
 
+def test_each_user_opens_the_pools_of_its_own_database_alone() -> None:
+    names = [*entries({"shop": OLD, "shop_ro": OLD, "blog": NEW}, ADMIN, {}, {}), client_name("shop", NEW)]
+    pools = [("shop", "shop", "shop"), ("shop_ro", "shop", "shop_ro"), ("blog", "blog", "blog"), ("empty", "empty", "nobody")]
+    text = pool_users.access(pools, names, ADMIN)
+    allowed = {tuple(line.split()[1:3]) for line in text.splitlines()}
+    shop = ",".join(
+        f'"{name}"' for name in sorted(["shop", "shop_ro", client_name("shop", OLD), client_name("shop", NEW), client_name("shop_ro", OLD)])
+    )
+    blog = ",".join(f'"{name}"' for name in ["blog", client_name("blog", NEW)])
+    assert allowed == {('"shop","shop_ro"', shop), ('"blog"', blog), ('"pgbouncer"', '"platform_admin"')}
+    # From the socket and from every address, and never without a password.
+    assert [line.split()[0] for line in text.splitlines()] == ["local", "host", "host"] * 3
+    assert all(line.endswith(" scram-sha-256") for line in text.splitlines())
+    with pytest.raises(PostgresqlError, match="Choose another one"):
+        pool_users.access([('a"b', "a", "shop")], names, ADMIN)
+
+
 class Server:
     """What a server takes; `dead` answers nobody."""
 
@@ -139,6 +156,7 @@ def test_what_the_server_takes_already_is_shown_at_once(pools: Any) -> None:
     host = pools(Server(NEW), {"shop": NEW})
     assert host.present(False) == (True, [])
     assert host.seen()["shop"] == NEW
+    assert client_name("shop", NEW) in Path(host.path).with_name("hba.conf").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("server", [Server("neither"), Server(OLD, dead=True)], ids=["neither", "dead"])
@@ -165,6 +183,7 @@ def test_check_mode_writes_nothing(pools: Any) -> None:
     assert host.present(True) == (True, ["shop"])
     assert Path(host.path).read_text(encoding="utf-8") == before
     assert host.reloads == []
+    assert not Path(host.path).with_name("hba.conf").exists()
 
 
 def test_a_file_that_was_written_and_not_read_is_read_by_the_next_run(pools: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,7 +83,8 @@ class Etcd:
 def etcd(monkeypatch: pytest.MonkeyPatch) -> Etcd:
     found = Etcd()
     monkeypatch.setattr(RestoreStore, "call", lambda self, path, body: found.call(path, body))
-    monkeypatch.setattr(restore_store.time, "sleep", found.sleep)
+    # Its own `time`: that of the process may be in use by a thread that another test has left.
+    monkeypatch.setattr(restore_store, "time", SimpleNamespace(sleep=found.sleep))
     return found
 
 

@@ -509,7 +509,7 @@ def test_a_lock_that_is_not_to_be_had_is_told_and_nothing_is_half_done(server: S
         other.execute("LOCK transactions IN SHARE UPDATE EXCLUSIVE MODE")
         start = time.monotonic()
         outcome = server.run(by_month(premake=2), lock_retries=1)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 60
         other.execute("ROLLBACK")
     assert [reason for reason, dummy in outcome.problems] == ["locked"]
     assert "application vacuum" in outcome.problems[0][1]
