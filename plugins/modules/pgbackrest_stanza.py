@@ -80,10 +80,15 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackr
     LOCKED,
     RepositoryError,
     explain,
+    info_options,
+    merged,
     out_of_reach,
     parse,
     plan,
+    read_config,
+    repositories,
     stanza_of,
+    unreadable,
 )
 
 
@@ -101,7 +106,21 @@ def run(module: AnsibleModule, command: str, *arguments: str) -> str:
 
 
 def read(module: AnsibleModule) -> list[dict[str, Any]]:
-    return parse(run(module, "info", "--output=json", "--log-level-console=error"))
+    """Ask each repository by itself; one beside the first that does not answer counts as out of reach."""
+    try:
+        numbers = sorted(repositories(read_config(), module.params["stanza"]))
+    except RepositoryError:
+        numbers = []  # pgBackRest says it better
+    parts = []
+    for number in numbers if len(numbers) > 1 else [0]:
+        try:
+            options = info_options(number) if number else []
+            parts.append(parse(run(module, "info", *options, "--output=json", "--log-level-console=error")))
+        except RepositoryError as error:
+            if number < 2:
+                raise
+            parts.append(unreadable(module.params["stanza"], number, str(error)))
+    return merged(parts)
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ INCLUDED = "conf.d/*.conf"  # beside it; pgBackRest reads these too, where no fi
 
 BLANKS = " \t\r\v\f"
 
-OK, MISSING_PATH, NO_BACKUP, MISSING_DATA = 0, 1, 2, 3
+OK, MISSING_PATH, NO_BACKUP, MISSING_DATA, MIXED, OTHER = 0, 1, 2, 3, 4, 99
+LISTS = ("repo", "backup", "archive", "db")  # of a stanza, in what `info` prints
 LOCKED = 50
 
 # Exit codes of pgBackRest that have a known remedy.
@@ -105,6 +106,42 @@ def local_path(text: str, stanza: str, number: int) -> str:
 def parse(output: str) -> list[dict[str, Any]]:
     """Return what `info --output=json` printed. A message may hold line breaks, and bytes that were decrypted with a wrong key."""
     return json.loads(output.encode("utf-8", "replace").decode() or "[]", strict=False)
+
+
+def info_options(number: int) -> list[str]:
+    """Return the options with which `info` asks one repository.
+
+    Each is asked by itself: pgBackRest tries again for minutes where a bucket refuses connections, and tells nothing of the others meanwhile.
+    """
+    return [f"--repo={number}", *(["--io-timeout=5"] if number > 1 else [])]
+
+
+def unreadable(name: str, number: int, message: str) -> list[dict[str, Any]]:
+    """Return what `info` would have said of a stanza in a repository that does not answer."""
+    status = {"code": OTHER, "message": message}
+    return [
+        {
+            "name": name,
+            "status": status,
+            "repo": [{"key": number, "cipher": "none", "status": status}],
+            "backup": [],
+            "archive": [],
+            "db": [],
+        }
+    ]
+
+
+def merged(parts: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return what `info` says of all repositories, from what it said of each."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for entry in part:
+            whole = found.setdefault(entry["name"], {**entry, **{key: [] for key in LISTS}})
+            for key in LISTS:
+                whole[key] = [*whole[key], *(item for item in entry.get(key) or [] if item not in whole[key])]
+            if whole["status"]["code"] != entry["status"]["code"]:
+                whole["status"] = {**whole["status"], "code": MIXED, "message": "different across repos"}
+    return list(found.values())
 
 
 def stanza_of(info: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

@@ -109,7 +109,7 @@ def choose_from(backups: PgBackRest, request: Request) -> Choice:
     Raises:
         PostgresqlError: nothing serves it.
     """
-    found = backups.info().only(request.repository)
+    found = backups.info(request.repository).only(request.repository)
     return choose(found, request, histories_of(backups, *archive_of(found), request.repository), time.time())
 
 

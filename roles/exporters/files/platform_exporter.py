@@ -33,9 +33,12 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
     CONFIG,
     RepositoryError,
+    info_options,
     local_path,
+    merged,
     read_config,
     repositories,
+    unreadable,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES
 
@@ -378,14 +381,27 @@ class PgBackRest:
         self._schedule(metrics)
         self._room(metrics)
         text = "Whether `pgbackrest info` answered."
-        try:
-            stanzas = json.loads(run(["pgbackrest", "info", "--output=json", "--log-level-console=off"], self._user))
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            print(f"pgbackrest: {getattr(error, 'stderr', None) or error}", file=sys.stderr)
-            metrics.add("pgbackrest_up", "gauge", text, 0)
-            return
+        parts: list[list[dict[str, Any]]] = []
+        for number in self._numbers():
+            options = info_options(number) if number else []
+            try:
+                parts.append(json.loads(run(["pgbackrest", "info", *options, "--output=json", "--log-level-console=off"], self._user)))
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                print(f"pgbackrest: {getattr(error, 'stderr', None) or error}", file=sys.stderr)
+                if number < 2:
+                    metrics.add("pgbackrest_up", "gauge", text, 0)
+                    return
+                parts.append([entry for stanza in parts[0] for entry in unreadable(stanza["name"], number, str(error))])
         metrics.add("pgbackrest_up", "gauge", text, 1)
-        self.render(metrics, stanzas)
+        self.render(metrics, merged(parts))
+
+    def _numbers(self) -> list[int]:
+        """Return the numbers of the repositories where there are several, else 0."""
+        try:
+            found = sorted(repositories(read_config(self._config), ""))
+        except RepositoryError:
+            return [0]
+        return found if len(found) > 1 else [0]
 
     def _schedule(self, metrics: Metrics) -> None:
         """Tell which timers of backups and proofs run. One without a calendar was switched off by its role."""

@@ -37,9 +37,14 @@ def pgbackrest(stanza: str, command: str, *options: str) -> int:
     return subprocess.run([PGBACKREST, f"--stanza={stanza}", *options, "--log-level-console=info", command], check=False).returncode
 
 
+def only(repository: int) -> list[str]:
+    """Return the option for one of several repositories, or nothing for the only one (0)."""
+    return [f"--repo={repository}"] if repository else []
+
+
 def back_up(stanza: str, kind: str, standby: bool, repository: int = 0) -> int:
-    """Take a backup into one repository, or into the only one (0); return pgBackRest's status."""
-    options = [f"--type={kind}", "--no-expire-auto", *([f"--repo={repository}"] if repository else [])]
+    """Take a backup into a repository; return pgBackRest's status."""
+    options = [f"--type={kind}", "--no-expire-auto", *only(repository)]
     if standby:
         status = pgbackrest(stanza, "backup", *options, "--backup-standby")
         if status not in WITHOUT_STANDBY:
@@ -49,9 +54,9 @@ def back_up(stanza: str, kind: str, standby: bool, repository: int = 0) -> int:
     return pgbackrest(stanza, "backup", *options)
 
 
-def backups_of(stanza: str) -> list[dict[str, Any]]:
-    """Return the backups, oldest first."""
-    words = [PGBACKREST, f"--stanza={stanza}", "--output=json", "--log-level-console=off", "info"]
+def backups_of(stanza: str, repository: int) -> list[dict[str, Any]]:
+    """Return the backups of a repository, oldest first."""
+    words = [PGBACKREST, f"--stanza={stanza}", *only(repository), "--output=json", "--log-level-console=off", "info"]
     text = subprocess.run(words, capture_output=True, check=True).stdout.decode("utf-8", "replace")
     found = json.loads(text or "[]", strict=False)
     return list(found[0].get("backup") or []) if found else []
@@ -63,12 +68,12 @@ def damaged_fulls(backups: Sequence[dict[str, Any]]) -> list[str]:
     return [backup["label"] for backup in newest.values() if backup.get("error")]
 
 
-def expire(stanza: str) -> int:
-    damaged = damaged_fulls(backups_of(stanza))
+def expire(stanza: str, repository: int) -> int:
+    damaged = damaged_fulls(backups_of(stanza, repository))
     if damaged:
         say(f"Nothing expires, because {', '.join(damaged)} holds damaged pages. Repair the database, then take a full backup.")
         return 0
-    return NOT_EXPIRED if pgbackrest(stanza, "expire") else 0
+    return NOT_EXPIRED if pgbackrest(stanza, "expire", *only(repository)) else 0
 
 
 def main() -> int:
@@ -86,9 +91,8 @@ def main() -> int:
             return 0
         if status and repository:
             say(f"Repository {repository} got no backup (status {status}).")
-        statuses.append(status)
-    expired = expire(given.stanza) if 0 in statuses else 0
-    return next((status for status in statuses if status), expired)
+        statuses.append(status or expire(given.stanza, repository))
+    return next((status for status in statuses if status), 0)
 
 
 if __name__ == "__main__":

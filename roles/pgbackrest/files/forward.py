@@ -31,7 +31,7 @@ from pathlib import Path
 PGBACKREST = "/usr/bin/pgbackrest"
 SECONDS = 5  # a backup into the second repository waits for its WAL a minute
 SLOWEST = 60
-TIMEOUT = 600
+TIMEOUT = 120
 # SEGMENT[.partial]-SHA1.gz, SEGMENT.OFFSET.backup or TIMELINE.history, as pgBackRest stores them.
 STORED = re.compile(
     r"([0-9A-F]{24}(?:\.partial)?)-([0-9a-f]{40})(?:\.(zst|lz4|gz|bz2))?|([0-9A-F]{24}\.[0-9A-F]{8}\.backup|[0-9A-F]{8}\.history)"
@@ -58,6 +58,8 @@ class Forwarder:
         text = self.notes.read_text(encoding="ascii") if self.notes.exists() else ""
         self.done = set(text[: text.rfind("\n") + 1].split())
         self.waiting = 0
+        if not text.endswith("\n"):
+            self._forget(self.done)
 
     def stored(self) -> Iterator[str]:
         """Yield what the archive holds, oldest first, as paths below it; a history before the segments of its timeline."""
@@ -116,7 +118,15 @@ class Forwarder:
                     f"{file} in the first repository is damaged: its content has another checksum than its name says. Nothing after it is brought over."
                 )
             self._run(
-                [PGBACKREST, f"--config={self.config}", f"--stanza={self.stanza}", "--log-level-console=warn", "archive-push", str(copy)],
+                [
+                    PGBACKREST,
+                    f"--config={self.config}",
+                    f"--stanza={self.stanza}",
+                    "--io-timeout=10",
+                    "--log-level-console=warn",
+                    "archive-push",
+                    str(copy),
+                ],
                 file,
             )
         finally:

@@ -20,6 +20,7 @@ class Repository:
     def __init__(self) -> None:
         self.status = 1
         self.repositories: dict[int, tuple[int, str]] = {}
+        self.silent: set[int] = set()
         self.codes: dict[str, list[int]] = {}
         self.calls: list[str] = []
 
@@ -27,8 +28,13 @@ class Repository:
         command = argv[-1]
         if command == "info":
             entry = {"name": "main", "status": {"code": self.status, "message": "x"}, "backup": [{"label": "20261120-010000F"}]}
+            asked = [int(word.removeprefix("--repo=")) for word in argv if word.startswith("--repo=")]
+            if asked and asked[0] in self.silent:
+                return 103, "", f"P00  ERROR: [103]: {NO_ANSWER}"
             if self.repositories:
-                entry["repo"] = [{"key": key, "status": {"code": code, "message": text}} for key, (code, text) in self.repositories.items()]
+                found = {key: self.repositories[key] for key in asked}
+                entry["repo"] = [{"key": key, "status": {"code": code, "message": text}} for key, (code, text) in found.items()]
+                entry["status"] = {"code": found[asked[0]][0], "message": "x"}
             return 0, json.dumps([entry]), ""
         self.calls.append(" ".join([command, *(word for word in argv if word.startswith(("--type", "--repo")))]))
         code = (self.codes.get(command) or [0]).pop(0)
@@ -40,6 +46,9 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Repository:
     found = Repository()
     monkeypatch.setattr(AnsibleModule, "run_command", lambda self, argv, **more: found.run(argv, **more))
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(
+        module, "read_config", lambda: "[global]\n" + "".join(f"repo{number}-path=/{number}\n" for number in found.repositories or [1])
+    )
     return found
 
 
@@ -107,7 +116,7 @@ def test_each_repository_gets_what_it_lacks(
 ) -> None:
     warned: list[str] = []
     monkeypatch.setattr(AnsibleModule, "warn", lambda self, text: warned.append(text))
-    repository.status, repository.repositories = 4, found
+    repository.repositories = found
     assert run()["steps"] == repository.calls == steps
     assert [text.partition(": ")[0] for text in warned] == [TOLD for code, dummy in found.values() if code == 99]
     assert all((NO_ANSWER in text) == (NO_ANSWER in str(found)) and ("create it" in text) == (NO_BUCKET in str(found)) for text in warned)
@@ -119,8 +128,21 @@ def test_each_repository_gets_what_it_lacks(
 def test_a_wrong_key_and_a_first_repository_that_is_lost_are_refused(
     repository: Repository, run: Callable[..., dict[str, Any]], found: dict[int, tuple[int, str]], reason: str
 ) -> None:
-    repository.status, repository.repositories = 4, found
+    repository.repositories = found
     result = run()
     assert result["failed"]
     assert result["reason"] == reason
     assert repository.calls == []
+
+
+@pytest.mark.parametrize(("silent", "failed"), [(1, True), (2, False)])
+def test_a_repository_without_an_answer(
+    repository: Repository, run: Callable[..., dict[str, Any]], silent: int, failed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda self, text: warned.append(text))
+    repository.repositories, repository.silent = {1: (0, "ok"), 2: (0, "ok")}, {silent}
+    result = run()
+    assert result.get("failed", False) == failed
+    assert repository.calls == []
+    assert [NO_ANSWER in text for text in warned] == ([] if failed else [True])
