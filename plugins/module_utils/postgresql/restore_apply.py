@@ -305,7 +305,9 @@ class Member:
         failed = []
         for name in self.waiting():
             path = str(self.data / "pg_wal" / name)
-            argv = [PROGRAM, f"--config={CONFIG}", f"--stanza={self.stanza}", "--no-archive-async", "archive-push", path]
+            # As archive_command does it; where the second repository is restored, the first one may be lost.
+            alone = [f"--config={CONFIG}"] if record.choice.repository == 1 else []
+            argv = [PROGRAM, *alone, f"--stanza={self.stanza}", "--no-archive-async", "archive-push", path]
             code, out, err = self.backups.once(argv, PUSH_SECONDS)
             if code:
                 failed.append(f"{name}: {(err or out).strip()[:200]}")
