@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.uptier.platform.plugins.plugin_utils.quoting import libpq
 from harness.gaps import longest_gap
 from harness.platform import Run
 
@@ -93,7 +92,8 @@ def target(lab, user="sample", hosts=PAIR, mode="read-write", **options):
         "password": PASSWORDS.get(user, PASSWORDS["postgres"]), "sslmode": "verify-full", "sslrootcert": f"{PKI}/ca.crt",
         "target_session_attrs": mode, "connect_timeout": 30, **options,
     }  # fmt: skip
-    return " ".join(f"{key}={libpq(value)}" for key, value in given.items())
+    quoted = {key: str(value).replace("\\", "\\\\").replace("'", "\\'") for key, value in given.items()}
+    return " ".join(f"{key}='{value}'" for key, value in quoted.items())
 
 
 def remote(lab, sql, **options):

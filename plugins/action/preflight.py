@@ -163,6 +163,7 @@ class ActionModule(ActionBase):
             for host, found in hostvars.items()
         }
         needed = [entry["name"] for entry in data.read("secrets.yml")["platform_secrets"]]
+        # Read, so that one which cannot be is among the errors that each host has noted.
         for found in hostvars.values():
             for name in needed:
                 found.get(name)

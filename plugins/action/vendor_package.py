@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import fnmatch
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.uptier.platform.plugins.plugin_utils import vendors
+from ansible_collections.uptier.platform.plugins.plugin_utils import archives, vendors
 
 MODULE = "uptier.platform.vendor_package"
 DATA = Path(__file__).resolve().parents[2] / "roles" / "platform" / "vars" / "vendors.yml"
@@ -78,8 +77,7 @@ class ActionModule(ActionBase):
         """Fail unless the file on the controller is the one that was meant."""
         if not Path(file).is_file():
             raise AnsibleActionFail(f"{package}: {file or 'file, which is empty,'} is not a file on the controller.")
-        with open(file, "rb") as handle:
-            seen = hashlib.file_digest(handle, "sha256").hexdigest()
+        seen = archives.checksum(Path(file))
         if seen != checksum:
             raise AnsibleActionFail(f"{package}: the SHA-256 of {file} is {seen}, and {checksum or 'nothing'} was given as its checksum.")
 

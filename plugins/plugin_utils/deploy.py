@@ -24,8 +24,6 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.problems import li
 
 # What a step takes besides the times that it waits for, in seconds: connections, unpacking, systemd.
 SLACK_SECONDS = 60
-# Until an instance that is back at the router gets requests.
-ROUTER_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,8 @@ def _switch(situation: Situation, host: Host, seen: Mapping[str, Mapping[int, Se
     release, times = situation.targets[host.name], situation.times
     marked = {unit: {number: as_marked(one) for number, one in instances.items()} for unit, instances in seen.items()}
     parts = plan(situation.services, release, {service.unit: release for service in situation.services}, marked).steps
-    each = times.drain + times.stop + times.healthy + ROUTER_SECONDS
+    # It has to get healthy by itself, and then for the router.
+    each = times.drain + times.stop + 2 * times.healthy
     # An instance that does not get healthy is put back, which is a second restart.
     return Step("switch", host.name, release, tuple(parts), (len(parts) + 1) * each + SLACK_SECONDS)
 

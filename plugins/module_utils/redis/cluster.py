@@ -40,9 +40,10 @@ class Interruption(Refusal):
     # No waiting gives a permission or memory.
     LASTING = ("NOAUTH", "WRONGPASS", "NOPERM", "OOM")
 
-    def __init__(self, message: str, node: str, cause: Exception) -> None:
-        """Take what to say, the label of the node, and the RespError, Unreachable or TimeoutError behind it."""
-        super().__init__("step_failed", message, node)
+    def __init__(self, seen: str, node: str, cause: Exception) -> None:
+        """Take what was seen, the label of the node, and the RespError, Unreachable or TimeoutError behind it."""
+        super().__init__("step_failed", f"{seen} Run again: it continues from what was reached.", node)
+        self.seen = seen  # for a run that goes on by itself
         self.passing = not any(word in str(cause).split() for word in self.LASTING)
 
 

@@ -250,12 +250,12 @@ class Cluster:
         began = self.clock()
         views, wrong = self.wait(self._shaken)
         if wrong:
-            raise Refusal(error.reason, f"{error} {self.timeout:g} s later: {wrong}.", error.node) from error
+            raise Refusal(error.reason, f"{error.seen} {self.timeout:g} s later: {wrong}. Mend that and run again.", error.node) from error
         try:
             steps = self._plan(views)
         except Refusal as refusal:
             raise Refusal(refusal.reason, f"{refusal} It was found after this: {error}", refusal.node) from error
-        self.interruptions.append(f"{error} It was gone on with after {self.clock() - began:.1f} s.")
+        self.interruptions.append(f"{error.seen} It was gone on with after {self.clock() - began:.1f} s.")
         return steps
 
     def _shaken(self, views: Mapping[str, View]) -> str:
@@ -298,7 +298,7 @@ class Cluster:
                 in_vain += 1
                 if not error.passing or in_vain >= ATTEMPTS:
                     raise
-                self.interruptions.append(str(error))
+                self.interruptions.append(f"{error.seen} It was tried again.")
                 continue
             if steps[0] not in done:
                 done.append(steps[0])
@@ -330,7 +330,7 @@ class Cluster:
                 else:
                     connection.call("CLUSTER", "FORGET", step.target)
         except (RespError, Unreachable) as error:
-            raise Interruption(f"{step} failed: {error}. Run again: it continues from what was reached.", step.node, error) from error
+            raise Interruption(f"{step} failed: {error}.", step.node, error) from error
         if step.action == "failover":
             self.wait(lambda views: "" if views[step.node].me.slots else "no failover yet", 10)
 

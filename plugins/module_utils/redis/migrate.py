@@ -143,8 +143,7 @@ class Mover:
                 return lane.put_off
         except (RespError, Unreachable, TimeoutError) as error:
             raise Interruption(
-                f"Moving slots from {move.source.label} to {move.target.label} stopped: {error}. Both ends still serve what they have; "
-                "run again: it continues from what was reached.",
+                f"Moving slots from {move.source.label} to {move.target.label} stopped: {error}. Both ends still serve what they have.",
                 move.source.label,
                 error,
             ) from error

@@ -282,5 +282,7 @@ def test_no_server_is_nothing(server: Server, watch: Any) -> None:
 def test_its_logins_leave_no_trace_in_the_log(server: Server, watch: Any) -> None:
     before = server.log
     turns(watch, 2)
-    assert server.log == before
+    # What the server says of itself may come at any time.
+    own = re.compile("checkpoint|database system is ready")
+    assert [line for line in server.log.removeprefix(before).splitlines() if not own.search(line)] == []
     assert 0 < metrics(watch)["pg_login_seconds"] < 2

@@ -261,7 +261,7 @@ def test_the_lock_lasts_longer_than_the_longest_step() -> None:
     )
     assert proposed.seconds >= 3000
     switch = next(step for step in proposed.steps if step.action == "switch")
-    assert switch.seconds >= len(switch.parts) * (60 + 15 + 30)
+    assert switch.seconds >= len(switch.parts) * (60 + 60 + 15 + 30)
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
