@@ -52,7 +52,8 @@ def summary(found: Mapping[str, Any]) -> str:
     failed = [check for check in found["checks"] if not check["ok"]]
     if failed:
         return "; ".join(f"{check['name']}: {check['seen']}" for check in failed)
-    text = f"{found['stanza']} is good at the level {found['level']}"
+    second = f", repository {found['repository']}," if found["repository"] > 1 else ""
+    text = f"{found['stanza']}{second} is good at the level {found['level']}"
     if found["rto_seconds"] is None:
         return f"{text}; {found['point']} would be restored." if found["point"] else f"{text}."
     lost = f", {span(found['rpo_seconds'])} would have been lost" if found["rpo_seconds"] is not None else ""

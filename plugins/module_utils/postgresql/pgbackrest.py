@@ -20,6 +20,9 @@ BLANKS = " \t\r\v\f"
 OK, MISSING_PATH, NO_BACKUP, MISSING_DATA, MIXED, OTHER = 0, 1, 2, 3, 4, 99
 LISTS = ("repo", "backup", "archive", "db")  # of a stanza, in what `info` prints
 LOCKED = 50
+# Lines that pgBackRest adds to a message for each time it tried again.
+RETRIES = re.compile(r"\n\s*\[\w+\] on (?:\d+ )?retr(?:y|ies)\b[^\n]*")
+UNKNOWN_STANZA = "[invalid]"  # as `info` calls it where it was asked for no stanza by name, and a repository does not say which it has
 
 # Exit codes of pgBackRest that have a known remedy.
 REMEDIES = {
@@ -50,6 +53,14 @@ BUCKET = {
         "The bucket is refused: see key, key_secret and what they are allowed to do there (list, get, put and delete objects).",
     ),
 }
+
+
+# Beside the first repository, which pgBackRest's own server may serve.
+UNREACHABLE = (
+    "unreachable",
+    "See pgbackrest_second_repository (its server's name and port), and whether the repository's host can reach it. "
+    "The first repository goes on without it.",
+)
 
 
 class RepositoryError(PostgresqlError):
@@ -104,8 +115,30 @@ def local_path(text: str, stanza: str, number: int) -> str:
 
 
 def parse(output: str) -> list[dict[str, Any]]:
-    """Return what `info --output=json` printed. A message may hold line breaks, and bytes that were decrypted with a wrong key."""
-    return json.loads(output.encode("utf-8", "replace").decode() or "[]", strict=False)
+    """Return what `info --output=json` printed, without what it says of tries that failed alike.
+
+    A message may hold line breaks, and bytes that were decrypted with a wrong key.
+    """
+
+    def told(status: dict[str, Any]) -> dict[str, Any]:
+        return {**status, "message": RETRIES.sub("", status["message"])} if isinstance(status.get("message"), str) else status
+
+    return json.loads(output.encode("utf-8", "replace").decode() or "[]", strict=False, object_hook=told)
+
+
+def attributed(part: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]], number: int) -> list[Mapping[str, Any]]:
+    """Return what `info` says of all stanzas of a repository, where it does not answer as said of those that the first repository has.
+
+    Args:
+        part: of the repository.
+        first: of the first repository.
+        number: of the repository.
+    """
+    lost = next((entry["status"]["message"] for entry in part if entry["name"] == UNKNOWN_STANZA), None)
+    if lost is None:
+        return list(part)
+    message = next((repo["status"]["message"] for entry in part for repo in entry.get("repo") or []), lost)
+    return [entry for stanza in first for entry in unreadable(stanza["name"], number, message)]
 
 
 def info_options(number: int) -> list[str]:
@@ -165,7 +198,7 @@ def out_of_reach(info: Sequence[Mapping[str, Any]], name: str) -> dict[int, str]
     """Return what repositories beside the first one report that cannot be used now, by number. The platform goes on without them."""
     known = (OK, MISSING_PATH, NO_BACKUP, MISSING_DATA)
     found = {number: text for number, (code, text) in statuses(stanza_of(info, name)).items() if number > 1 and code not in known}
-    remedies = {number: _bucket(text, ("", REMEDIES[103][1]))[1] for number, text in found.items()}
+    remedies = {number: elsewhere(text)[1] for number, text in found.items()}
     # What follows the first sentence of an answer is the conversation with the server.
     return {number: f"{text.partition(': ***')[0]}. {remedies[number]}" for number, text in found.items() if not _wrong_key(text)}
 
@@ -200,6 +233,12 @@ def _wrong_key(text: str) -> bool:
     return "CryptoError" in text or "FormatError" in text
 
 
+def elsewhere(text: str) -> tuple[str, str]:
+    """Return reason and remedy for what a repository beside the first one has answered."""
+    away = "ConnectError" in text or "HostInvalid" in text
+    return _bucket(text, UNREACHABLE if away else ("repository", REMEDIES[103][1]))
+
+
 def _bucket(text: str, otherwise: tuple[str, str]) -> tuple[str, str]:
     """Return reason and remedy for what a bucket has answered."""
     answered = re.search(r"HTTP request failed with (\d+)", text)
@@ -209,6 +248,7 @@ def _bucket(text: str, otherwise: tuple[str, str]) -> tuple[str, str]:
 def explain(command: str, code: int, output: str) -> RepositoryError:
     """Return the error that says what failed, what was seen and what to do."""
     reason, remedy = REMEDIES.get(code, ("failed", "See /var/log/pgbackrest on the repository's host."))
+    output = RETRIES.sub("", output)
     reason, remedy = _bucket(output, (reason, remedy))
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     seen = " ".join(line for line in lines if "ERROR" in line or "HINT" in line or "Error]" in line) or " ".join(lines[-3:])

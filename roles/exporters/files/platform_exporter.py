@@ -33,9 +33,11 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
     CONFIG,
     RepositoryError,
+    attributed,
     info_options,
     local_path,
     merged,
+    parse,
     read_config,
     repositories,
     unreadable,
@@ -375,17 +377,20 @@ class PgBackRest:
         self._config = options.get("config", CONFIG)
         self._timers = Path(options.get("timers", "/etc/systemd/system"))
         self._stamps = Path(options.get("stamps", "/var/lib/systemd/timers"))
+        self._notes = Path(options.get("notes", "/var/spool/pgbackrest/second"))
 
     def collect(self, metrics: Metrics) -> None:
         # First: they are what is left to be seen where pgBackRest does not answer.
         self._schedule(metrics)
         self._room(metrics)
+        self._second(metrics)
         text = "Whether `pgbackrest info` answered."
         parts: list[list[dict[str, Any]]] = []
         for number in self._numbers():
             options = info_options(number) if number else []
             try:
-                parts.append(json.loads(run(["pgbackrest", "info", *options, "--output=json", "--log-level-console=off"], self._user)))
+                found = parse(run(["pgbackrest", "info", *options, "--output=json", "--log-level-console=off"], self._user))
+                parts.append(attributed(found, parts[0], number) if parts else found)
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 print(f"pgbackrest: {getattr(error, 'stderr', None) or error}", file=sys.stderr)
                 if number < 2:
@@ -433,6 +438,21 @@ class PgBackRest:
             size, free = seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize
             metrics.add("pgbackrest_repo_size_bytes", "gauge", "Size of the file system of a repository.", size, labels)
             metrics.add("pgbackrest_repo_free_bytes", "gauge", "What is free in it.", free, labels)
+
+    def _second(self, metrics: Metrics) -> None:
+        """Tell of what brings WAL into a second repository, on the host that does."""
+        try:
+            known = repositories(read_config(self._config), "")
+        except RepositoryError:
+            return
+        if not any(number > 1 and "host" not in settings for number, settings in known.items()):
+            return
+        state = run(["systemctl", "show", "--property=ActiveState", "--value", "pgbackrest-second.service"]).strip()
+        text = "Whether what brings WAL into the second repository runs."
+        metrics.add("pgbackrest_second_running", "gauge", text, state == "active")
+        for path in sorted(self._notes.glob("*.done")):
+            text = "When WAL was last brought into the second repository, or none waited for it."
+            metrics.add("pgbackrest_second_progress_timestamp_seconds", "gauge", text, path.stat().st_mtime, {"stanza": path.stem})
 
     @staticmethod
     def render(metrics: Metrics, stanzas: Iterable[dict[str, Any]]) -> None:

@@ -36,11 +36,19 @@ TIMEOUT = 120
 STORED = re.compile(
     r"([0-9A-F]{24}(?:\.partial)?)-([0-9a-f]{40})(?:\.(zst|lz4|gz|bz2))?|([0-9A-F]{24}\.[0-9A-F]{8}\.backup|[0-9A-F]{8}\.history)"
 )
+COMPRESSED = {"zst": "zst", "lz4": "lz4", "gz": "gz", "bz2": "bz2", None: "none"}
 UNPACK = {"zst": ["zstd", "-dqc"], "lz4": ["lz4", "-dqc"], "gz": ["gzip", "-dc"], "bz2": ["bzip2", "-dc"], None: ["cat"]}
 
 
 class Failed(Exception):
     """Something could not be brought over; it is tried again."""
+
+
+def cause(text: str) -> str:
+    """Return what pgBackRest said without the time, its hints and what it adds for each try: the same cause is the same text."""
+    lines = [re.sub(r"^\S+ \S+ P\d+ +\w+: ", "", line).strip() for line in text.splitlines()]
+    kept = [line for line in lines if not re.match(r"\[\w+\] on (\d+ )?retr(y|ies)\b|HINT:", line)]
+    return " ".join(" ".join(dict.fromkeys(kept)).split())[:400]
 
 
 def say(text: str) -> None:
@@ -96,6 +104,7 @@ class Forwarder:
             with self.notes.open("a", encoding="ascii") as notes:
                 notes.write(f"{file}\n")
         self.waiting = 0
+        self.notes.touch()  # the exporter tells how long ago something came over, or nothing waited
         return len(new)
 
     def _forget(self, stored: set[str]) -> None:
@@ -122,7 +131,8 @@ class Forwarder:
                     PGBACKREST,
                     f"--config={self.config}",
                     f"--stanza={self.stanza}",
-                    "--io-timeout=10",
+                    "--io-timeout=5",  # it tries for eighteen times as long
+                    *([f"--compress-type={COMPRESSED[packed]}"] if checksum else []),
                     "--log-level-console=warn",
                     "archive-push",
                     str(copy),
@@ -153,7 +163,7 @@ class Forwarder:
             said = b"" if source.stderr is None else source.stderr.read()
         if source.returncode or unpacked.returncode:
             text = (said or unpacked.stderr).decode("utf-8", "replace")
-            raise Failed(f"{file} could not be read from the first repository: {' '.join(text.split())[:300]}")
+            raise Failed(f"{file} could not be read from the first repository: {cause(text)}")
 
     def _run(self, words: list[str], file: str) -> None:
         try:
@@ -162,9 +172,7 @@ class Forwarder:
             raise Failed(f"{file} could not be pushed into the second repository within {TIMEOUT} s.") from None
         if done.returncode:
             text = (done.stdout + done.stderr).decode("utf-8", "replace")
-            raise Failed(
-                f"{file} could not be pushed into the second repository (status {done.returncode}): {' '.join(text.split())[:300]}"
-            )
+            raise Failed(f"{file} could not be pushed into the second repository (status {done.returncode}): {cause(text)}")
 
 
 def main() -> int:
@@ -187,6 +195,8 @@ def main() -> int:
                 say("The second repository has all WAL of the first one again.")
             trouble, pause = "", SECONDS
         except (Failed, OSError) as error:
+            if stopped.is_set():  # systemd ends what it has started too
+                break
             if str(error) != trouble:
                 say(f"{error} {forwarder.waiting} files wait; it is tried again.")
             trouble, pause = str(error), min(2 * pause, SLOWEST)

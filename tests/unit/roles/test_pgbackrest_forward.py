@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,6 +99,35 @@ def test_a_repository_that_is_away_gets_all_of_it_later(pair: Pair) -> None:
     assert forwarder.forward() == 2
     assert forwarder.waiting == 0
     assert pair.pushed() == [segment(1), segment(2), segment(3)]
+
+
+def test_the_same_cause_is_the_same_text(pair: Pair) -> None:
+    """It is told once, whatever the time and however often pgBackRest has tried."""
+    said = (
+        "2026-11-27 05:12:24.783 P00  ERROR: [103]: unable to find a valid repository:\n"
+        "                                    repo2: [HostConnectError] timeout connecting to 's3.lab.test:9443'\n"
+        "                                        [HostConnectError] on 7 retries from 102-5000ms: timeout\n"
+        "                                        [HostConnectError] on retry at 12504ms: timeout\n"
+        "                                    HINT: has a stanza-create been performed?\n"
+    )
+    expected = "[103]: unable to find a valid repository: repo2: [HostConnectError] timeout connecting to 's3.lab.test:9443'"
+    assert pair.program.cause(said) == pair.program.cause(said.replace("05:12", "06:13").replace("on 7", "on 6")) == expected
+
+
+def test_the_time_of_its_notes_says_when_nothing_waited(pair: Pair) -> None:
+    pair.store(FIRST, segment(1), b"one")
+    forwarder = pair.forwarder()
+    forwarder.forward()
+    notes = pair.here / "spool" / "main.done"
+    os.utime(notes, (1700000000, 1700000000))
+    (pair.here / "down").touch()
+    pair.store(FIRST, segment(2), b"two")
+    with pytest.raises(pair.program.Failed):
+        forwarder.forward()
+    assert notes.stat().st_mtime == 1700000000
+    (pair.here / "first" / "archive" / "main" / FIRST).rename(pair.here / "expired")
+    assert forwarder.forward() == 0
+    assert notes.stat().st_mtime > 1700000000
 
 
 def test_what_is_damaged_in_the_first_repository_never_comes_over(pair: Pair) -> None:
