@@ -195,7 +195,9 @@ def refuse_unusable(found: Repository, number: int = 0) -> None:
         TargetError: wrong_key, missing_key, unreachable, no_bucket, bucket_denied, no_stanza, no_backup or repository.
     """
     seen = {key: value for key, value in found.status.items() if number in (0, key)}
-    broken, code, message = next(((key, *told) for key, told in seen.items() if told[0]), (0, OK, "")) if seen else (0, found.code, found.message)
+    broken, code, message = (
+        next(((key, *told) for key, told in seen.items() if told[0]), (0, OK, "")) if seen else (0, found.code, found.message)
+    )
     if code == OK:
         return
     if "CryptoError" in message or "FormatError" in message:

@@ -36,6 +36,7 @@ TIMEOUT = 120
 STORED = re.compile(
     r"([0-9A-F]{24}(?:\.partial)?)-([0-9a-f]{40})(?:\.(zst|lz4|gz|bz2))?|([0-9A-F]{24}\.[0-9A-F]{8}\.backup|[0-9A-F]{8}\.history)"
 )
+SPOOLED = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
 COMPRESSED = {"zst": "zst", "lz4": "lz4", "gz": "gz", "bz2": "bz2", None: "none"}
 UNPACK = {"zst": ["zstd", "-dqc"], "lz4": ["lz4", "-dqc"], "gz": ["gzip", "-dc"], "bz2": ["bzip2", "-dc"], None: ["cat"]}
 
@@ -66,6 +67,9 @@ class Forwarder:
         text = self.notes.read_text(encoding="ascii") if self.notes.exists() else ""
         self.done = set(text[: text.rfind("\n") + 1].split())
         self.waiting = 0
+        for copy in spool.iterdir():  # left by one that was killed
+            if copy != self.notes and SPOOLED.fullmatch(copy.name):
+                copy.unlink()
         if not text.endswith("\n"):
             self._forget(self.done)
 

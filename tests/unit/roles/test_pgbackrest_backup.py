@@ -35,7 +35,7 @@ def run(
             (tmp_path / f"info{number}").write_text(json.dumps([{"backup": own, "repo": [state]}]), encoding="utf-8")
         (tmp_path / "statuses").write_text("".join(f"{status}\n" for status in statuses), encoding="utf-8")
         script = (
-            f'#!/bin/sh\ncd {tmp_path}\nnumber=1\nfor word; do last=$word; test $word = --repo=2 && number=2; done\n'
+            f"#!/bin/sh\ncd {tmp_path}\nnumber=1\nfor word; do last=$word; test $word = --repo=2 && number=2; done\n"
             'if test $last = info; then cat info$number; exit 0; fi\necho "$*" >> said\n'
             "status=$(head -1 statuses)\nsed -i 1d statuses\nexit $status\n"
         )
@@ -105,7 +105,12 @@ def test_each_repository_gets_a_backup(run: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize(
     ("statuses", "status", "expires"),
-    [([49, 0, 0], 49, ["--repo=2 expire"]), ([0, 0, 49], 4, ["--repo=1 expire"]), ([49, 55], 49, []), ([0, 1, 0, 0], 3, ["--repo=1 expire"])],
+    [
+        ([49, 0, 0], 49, ["--repo=2 expire"]),
+        ([0, 0, 49], 4, ["--repo=1 expire"]),
+        ([49, 55], 49, []),
+        ([0, 1, 0, 0], 3, ["--repo=1 expire"]),
+    ],
 )
 def test_a_repository_that_cannot_be_had_is_told(
     run: Callable[..., Any], capsys: pytest.CaptureFixture[str], statuses: list[int], status: int, expires: list[str]
@@ -139,4 +144,7 @@ def test_a_full_backup_that_was_missed_is_made_up_for(run: Callable[..., Any], s
 def test_started_again_it_leaves_out_who_has_one(run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     assert run("--type=full", "--repositories=2", statuses=[56, 0, 0])[0] == 56
-    assert run("--type=full", "--repositories=2", statuses=[0, 0]) == (0, ["--type=full --no-expire-auto --repo=1 backup", "--repo=1 expire"])
+    assert run("--type=full", "--repositories=2", statuses=[0, 0]) == (
+        0,
+        ["--type=full --no-expire-auto --repo=1 backup", "--repo=1 expire"],
+    )

@@ -144,7 +144,9 @@ def test_killed_after_a_push_it_is_pushed_again(pair: Pair) -> None:
     """Also where only a part of the note was written."""
     stored = [pair.store(FIRST, segment(number), b"x") for number in (1, 2)]
     (pair.here / "spool" / "main.done").write_text(f"{stored[0]}\n{stored[1][:30]}", encoding="ascii")
+    (pair.here / "spool" / segment(7)).write_bytes(b"half of one that has expired meanwhile")
     assert pair.forwarder().forward() == 1
+    assert list((pair.here / "spool").iterdir()) == [pair.here / "spool" / "main.done"]
     assert pair.pushed() == [segment(2)]
     assert pair.forwarder().forward() == 0
 

@@ -193,7 +193,9 @@ def test_a_second_repository_that_is_away_keeps_its_stanzas_name(exporter, tmp_p
     good = {"code": 0, "message": "ok"}
     answers = {
         "--repo=1": [{"name": "main", "status": good, "repo": [{"key": 1, "status": good}]}],
-        "--repo=2": [{"name": "[invalid]", "status": {"code": 99, "message": "other"}, "repo": [{"key": 2, "status": {"message": "away"}}]}],
+        "--repo=2": [
+            {"name": "[invalid]", "status": {"code": 99, "message": "other"}, "repo": [{"key": 2, "status": {"message": "away"}}]}
+        ],
     }
 
     def run(argv, user=None):
