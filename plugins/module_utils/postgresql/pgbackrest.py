@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 
 PROGRAM, CONFIG = "/usr/bin/pgbackrest", "/etc/pgbackrest/pgbackrest.conf"  # as Debian has them
+SECOND = "/etc/pgbackrest/conf.d/second-repository.conf"  # the second repository alone
 INCLUDED = "conf.d/*.conf"  # beside it; pgBackRest reads these too, where no file is given by name
 
 BLANKS = " \t\r\v\f"
