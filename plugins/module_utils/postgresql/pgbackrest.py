@@ -64,6 +64,13 @@ UNREACHABLE = (
 )
 
 
+HOST_KEY = (
+    "host_key",
+    "The server shows another key than pgbackrest_second_repository.fingerprint names. Of several keys, its ECDSA key is asked for first "
+    "(`ssh-keygen -lf /etc/ssh/ssh_host_ecdsa_key.pub` there). Where it did fit before, somebody else may answer in its place.",
+)
+
+
 class RepositoryError(PostgresqlError):
     """The repository is in a state in which nothing is done."""
 
@@ -236,6 +243,8 @@ def _wrong_key(text: str) -> bool:
 
 def elsewhere(text: str) -> tuple[str, str]:
     """Return reason and remedy for what a repository beside the first one has answered."""
+    if "fingerprint" in text and "do not match" in text:
+        return HOST_KEY
     away = "ConnectError" in text or "HostInvalid" in text
     return _bucket(text, UNREACHABLE if away else ("repository", REMEDIES[103][1]))
 

@@ -173,6 +173,11 @@ def test_only_the_named_repository_counts() -> None:
         ("[HostConnectError] unable to connect to 's3.lab.test:443'", "unreachable", "pgbackrest_second_repository"),
         ("[ProtocolError] HTTP request failed with 404 (Not Found): *** Path/Query ***: GET /b/", "no_bucket", "create it"),
         ("[ProtocolError] HTTP request failed with 403 (Forbidden): *** Path/Query ***: GET /b/", "bucket_denied", "key_secret"),
+        (
+            "[ServiceError] host [3c8a] and configured fingerprint (repo-sftp-host-fingerprint) [0115] do not match.",
+            "host_key",
+            "ssh_host_ecdsa_key.pub",
+        ),
         ("[PathOpenError] unable to list file info for path '/b': [13] Permission denied", "repository", "permissions"),
     ],
 )
