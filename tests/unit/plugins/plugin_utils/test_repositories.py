@@ -6,9 +6,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import repositories as read_back
 from ansible_collections.uptier.platform.plugins.plugin_utils import repositories
 from hypothesis import given
@@ -103,3 +108,22 @@ def test_what_is_taken_reaches_pgbackrest_as_it_is(values: dict[str, str]) -> No
     wanted = repositories.settings(second, "the first key of all", 7, KEY)
     text = "[global]\n" + "".join(f"repo2-{name}={value}\n" for name, value in wanted.items())
     assert read_back(text, "main") == {2: wanted}
+
+
+def test_a_private_key_is_written_as_it_is() -> None:
+    """Ansible doubles backslashes in expressions: a line break that is written there ends up as two letters, and the key is none."""
+    role = Path(__file__).resolve().parents[4] / "roles" / "pgbackrest"
+    expression = yaml.safe_load((role / "vars" / "main.yml").read_text(encoding="utf-8"))["__pgbackrest_second_files"]
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----"
+    second = {"type": "sftp", "private_key": f"{key}\n"}
+    known = {
+        "__pgbackrest_second_config": "/etc/second.conf",
+        "__pgbackrest_second": True,
+        "__pgbackrest_second_here": second,
+        "__pgbackrest_sftp_key": "/etc/key",
+    }
+    files = Templar(DataLoader(), known).template(trust_as_template(expression))
+    (found,) = [file for file in files if file["dest"] == "/etc/key"]
+    assert (found["mode"], found["secret"]) == ("0600", True)
+    text = (role / "templates" / found["src"]).read_text(encoding="utf-8")
+    assert jinja2.Template(text, keep_trailing_newline=True).render(pgbackrest_second_repository=second) == f"{key}\n"
