@@ -30,7 +30,7 @@ from pathlib import Path
 
 PGBACKREST = "/usr/bin/pgbackrest"
 SECONDS = 5  # a backup into the second repository waits for its WAL a minute
-SLOWEST = 60
+SLOWEST = 30  # below the minute that a check and a backup wait for their WAL
 TIMEOUT = 120
 # SEGMENT[.partial]-SHA1.gz, SEGMENT.OFFSET.backup or TIMELINE.history, as pgBackRest stores them.
 STORED = re.compile(
