@@ -37,6 +37,8 @@ STORED = re.compile(
     r"([0-9A-F]{24}(?:\.partial)?)-([0-9a-f]{40})(?:\.(zst|lz4|gz|bz2))?|([0-9A-F]{24}\.[0-9A-F]{8}\.backup|[0-9A-F]{8}\.history)"
 )
 SPOOLED = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
+# Where the second repository is. With another key or retention it is the same one.
+PLACE = re.compile(r"repo2-(?:type|path|s3-bucket|s3-endpoint|sftp-host)=.*")
 COMPRESSED = {"zst": "zst", "lz4": "lz4", "gz": "gz", "bz2": "bz2", None: "none"}
 UNPACK = {"zst": ["zstd", "-dqc"], "lz4": ["lz4", "-dqc"], "gz": ["gzip", "-dc"], "bz2": ["bzip2", "-dc"], None: ["cat"]}
 
@@ -64,6 +66,7 @@ class Forwarder:
         self.stanza, self.path, self.config, self.spool = stanza, path, config, spool
         self.archive = path / "archive" / stanza
         self.notes = spool / f"{stanza}.done"
+        self._begin_anew_elsewhere()
         text = self.notes.read_text(encoding="ascii") if self.notes.exists() else ""
         self.done = set(text[: text.rfind("\n") + 1].split())
         self.waiting = 0
@@ -72,6 +75,15 @@ class Forwarder:
                 copy.unlink()
         if not text.endswith("\n"):
             self._forget(self.done)
+
+    def _begin_anew_elsewhere(self) -> None:
+        """Forget the notes where they are of a repository in another place."""
+        text = self.config.read_text(encoding="utf-8") if self.config.exists() else ""
+        place = "\n".join(sorted(PLACE.findall(text)))
+        known = self.spool / f"{self.stanza}.place"
+        if known.exists() and known.read_text(encoding="utf-8") != place:
+            self.notes.unlink(missing_ok=True)
+        known.write_text(place, encoding="utf-8")
 
     def stored(self) -> Iterator[str]:
         """Yield what the archive holds, oldest first, as paths below it; a history before the segments of its timeline."""

@@ -50,6 +50,9 @@ class Pair:
     def forwarder(self) -> Any:
         return self.program.Forwarder("main", self.here / "first", self.here / "second.conf", self.here / "spool")
 
+    def spooled(self) -> list[str]:
+        return sorted(path.name for path in (self.here / "spool").iterdir())
+
     def pushed(self) -> list[str]:
         path = self.here / "pushed"
         return path.read_text(encoding="ascii").split() if path.exists() else []
@@ -82,7 +85,7 @@ def test_all_comes_over_in_its_order_and_once(pair: Pair) -> None:
     assert forwarder.forward() == pair.forwarder().forward() == 0
     pair.store(SECOND, segment(3, 2), b"whole")
     assert pair.forwarder().forward() == 1
-    assert list((pair.here / "spool").iterdir()) == [pair.here / "spool" / "main.done"], "a copy was left"
+    assert pair.spooled() == ["main.done", "main.place"], "a copy was left"
 
 
 def test_a_repository_that_is_away_gets_all_of_it_later(pair: Pair) -> None:
@@ -146,8 +149,21 @@ def test_killed_after_a_push_it_is_pushed_again(pair: Pair) -> None:
     (pair.here / "spool" / "main.done").write_text(f"{stored[0]}\n{stored[1][:30]}", encoding="ascii")
     (pair.here / "spool" / segment(7)).write_bytes(b"half of one that has expired meanwhile")
     assert pair.forwarder().forward() == 1
-    assert list((pair.here / "spool").iterdir()) == [pair.here / "spool" / "main.done"]
+    assert pair.spooled() == ["main.done", "main.place"]
     assert pair.pushed() == [segment(2)]
+    assert pair.forwarder().forward() == 0
+
+
+@pytest.mark.parametrize(("changed", "again"), [("repo2-cipher-pass=new", 0), ("repo2-s3-bucket=other", 1)])
+def test_a_repository_in_another_place_gets_all_of_it(pair: Pair, changed: str, again: int) -> None:
+    pair.store(FIRST, segment(1), b"x")
+    settings = "[global]\nrepo2-type=s3\nrepo2-s3-bucket=one\nrepo2-cipher-pass=old\n"
+    (pair.here / "second.conf").write_text(settings, encoding="utf-8")
+    assert pair.forwarder().forward() == 1
+    name = changed.partition("=")[0]
+    lines = [changed if line.startswith(name) else line for line in settings.splitlines()]
+    (pair.here / "second.conf").write_text("\n".join(lines), encoding="utf-8")
+    assert pair.forwarder().forward() == again
     assert pair.forwarder().forward() == 0
 
 
