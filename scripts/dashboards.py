@@ -773,7 +773,14 @@ def backup() -> dict[str, Any]:
             ),
             levels=[(None, GREEN), (10, RED)],
         ),
-        state("Timers", ("pgbackrest_timer_active", "{{timer}}"), width=12, height=8),
+        state(
+            "Timers and repositories",
+            ("pgbackrest_timer_active", "{{timer}}"),
+            ("pgbackrest_repo_status == bool 0", "repository {{repo}} {{stanza}}"),
+            ("pgbackrest_second_running", "WAL for the second repository"),
+            width=12,
+            height=8,
+        ),
         state("Checks of the last proof", ("backup_verify_check_success", "{{check}}"), width=12, height=8),
         graph("WAL that waits for the archive", "short", ("pg_archive_waiting", "{{instance}}"), levels=[(None, GREEN), (10, RED)]),
         graph(
@@ -781,6 +788,12 @@ def backup() -> dict[str, Any]:
             "s",
             ("backup_verify_rto_seconds", "{{stanza}} to restore"),
             ("backup_verify_rpo_seconds", "{{stanza}} would be lost"),
+        ),
+        graph(
+            "Since WAL came into the second repository, or none waited",
+            "s",
+            ("time() - pgbackrest_second_progress_timestamp_seconds", "{{stanza}}"),
+            levels=[(None, GREEN), (900, RED)],
         ),
     ]
     return dashboard("backup", "Backups", "Is there one, how old is it, and was it proved.", panels, period="7d")

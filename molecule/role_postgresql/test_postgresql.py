@@ -25,7 +25,7 @@ PLAIN = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"
 CHOSEN = yaml.safe_load((HERE / "group_vars" / "all.yml").read_text(encoding="utf-8"))
 PASSWORDS = {"postgres": CHOSEN["vault_postgresql_superuser_password"], **CHOSEN["vault_postgresql_user_passwords"]}
 PAIR = ("db1", "db2")
-REPOSITORY = "/var/lib/pgbackrest"
+REPOSITORY, SECOND = "/var/lib/pgbackrest", "/var/lib/pgbackrest-second"
 # For what takes seconds on an idle machine, and follows from no setting: others may have the processors for a while.
 SETTLED = 180
 # A lease of 20 s, and the same room.
@@ -81,9 +81,9 @@ def until(seconds, what, probe):
     return seen
 
 
-def arrived(host, segment):
+def arrived(host, segment, repository=REPOSITORY):
     """Return where a segment of WAL is in the repository of a host; nothing before it is there."""
-    return host.run(f"find {REPOSITORY}/archive -name '{segment}-*.zst'").stdout.strip()
+    return host.run(f"find {repository}/archive -name '{segment}-*.zst'").stdout.strip()
 
 
 def target(lab, user="sample", hosts=PAIR, mode="read-write", **options):
@@ -511,6 +511,21 @@ def test_the_way_from_the_backup_across_the_failover_is_proven_and_faults_on_it_
     assert reasons(host, faults) == [reason for dummy, dummy, reason in faults]
     done = host.run(f"{PROVE} checksums=false reports= metrics= backup=oldest")
     assert done.rc == 0, done.stdout + done.stderr
+
+
+def test_the_second_repository_has_it_all_and_its_loss_a_reason_of_its_own(lab):
+    """WAL comes there from the first one, across the failover too."""
+    host = lab.host("repo")
+    segment = local(lab, leader(lab), "select pg_walfile_name(pg_switch_wal()) from pg_logical_emit_message(true, 'test', 'third')")
+    path = until(SETTLED, f"{segment} in the second repository", lambda: arrived(host, segment, SECOND))
+    assert host.run(f"head -c 8 {path}").stdout.startswith("Salted__")
+    prove = f"{PROVE} repository=2 level=repository settle_seconds=0 reports= metrics= max_archive_age_seconds=100000"
+    done = host.run(f"{prove} checksums=true")
+    assert done.rc == 0, done.stdout + done.stderr
+    lost = host.run(f"unshare --mount sh -c 'mount -t tmpfs tmpfs {SECOND}; {prove}'")
+    assert lost.rc == 1
+    assert "no_stanza" in lost.stdout
+    assert "main, repository 2: " in lost.stderr
 
 
 def test_a_standby_without_data_is_rebuilt_from_the_repository(lab):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pool_users import client_name
-from ansible_collections.uptier.platform.plugins.plugin_utils import application, databases, postgresql_tuning
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, databases, postgresql_tuning, repositories
 
 MANAGED = sorted(databases.managed({"host": "any"}))
 
@@ -73,6 +73,16 @@ def pool_user(user: str, password: str) -> str:
     return client_name(user, str(password))
 
 
+def repository_problems(second: Mapping[str, Any], first_path: str, version: str) -> list[str]:
+    """Return what is wrong with the description of the second repository of backups, one sentence or two each; nothing where there is none."""
+    return [str(problem) for problem in repositories.problems(second, first_path, version)]
+
+
+def repository_settings(second: Mapping[str, Any], cipher_pass: str, retention_days: int, key_file: str) -> dict[str, str]:
+    """Return pgBackRest's settings for the second repository of backups, by their names without `repo2-`."""
+    return repositories.settings(second, cipher_pass, int(retention_days), key_file)
+
+
 class FilterModule:
     """Filters of uptier.platform for PostgreSQL."""
 
@@ -84,6 +94,8 @@ class FilterModule:
             "patroni_members": patroni_members,
             "managed_postgresql": managed_postgresql,
             "pool_user": pool_user,
+            "repository_problems": repository_problems,
+            "repository_settings": repository_settings,
             "databases": databases_of,
             "database_users": databases.database_users,
         }

@@ -10,7 +10,8 @@ short_description: Have a pgBackRest stanza, a working archive and a first backu
 version_added: 0.1.0
 description:
   - Run it on the host of the repository. It makes the stanza where it is missing, proves that WAL arrives and takes the first
-    full backup where there is none. Where there is a usable backup it only reads.
+    full backup where there is none, in each repository. Where there are usable backups it only reads.
+  - A second repository that cannot be used is told by a warning, and keeps nobody from the first one.
   - Deletes nothing and never upgrades a stanza to another cluster.
 options:
   stanza:
@@ -56,7 +57,7 @@ steps:
   returned: success
   type: list
   elements: str
-  sample: [stanza-create, check, backup]
+  sample: [stanza-create, check, backup --type=full]
 backups:
   description: Labels of the backups that were there before.
   returned: success
@@ -79,12 +80,16 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackr
     LOCKED,
     RepositoryError,
     explain,
+    info_options,
+    merged,
+    out_of_reach,
     parse,
     plan,
+    read_config,
+    repositories,
     stanza_of,
+    unreadable,
 )
-
-ARGUMENTS = {"backup": ["--type=full"]}
 
 
 def run(module: AnsibleModule, command: str, *arguments: str) -> str:
@@ -101,7 +106,21 @@ def run(module: AnsibleModule, command: str, *arguments: str) -> str:
 
 
 def read(module: AnsibleModule) -> list[dict[str, Any]]:
-    return parse(run(module, "info", "--output=json", "--log-level-console=error"))
+    """Ask each repository by itself; one beside the first that does not answer counts as out of reach."""
+    try:
+        numbers = sorted(repositories(read_config(), module.params["stanza"]))
+    except RepositoryError:
+        numbers = []  # pgBackRest says it better
+    parts = []
+    for number in numbers if len(numbers) > 1 else [0]:
+        try:
+            options = info_options(number) if number else []
+            parts.append(parse(run(module, "info", *options, "--output=json", "--log-level-console=error")))
+        except RepositoryError as error:
+            if number < 2:
+                raise
+            parts.append(unreadable(module.params["stanza"], number, str(error)))
+    return merged(parts)
 
 
 def main() -> None:
@@ -120,9 +139,11 @@ def main() -> None:
         steps = plan(info, parameters["stanza"], parameters["first_backup"])
         if not module.check_mode:
             for step in steps:
-                run(module, step, *ARGUMENTS.get(step, []))
+                run(module, *step.split())
     except RepositoryError as error:
         module.fail_json(msg=str(error), reason=error.reason)
+    for number, text in out_of_reach(info, parameters["stanza"]).items():
+        module.warn(f"Repository {number} of {parameters['stanza']} cannot be used now, and gets neither WAL nor backups: {text}")
     backups = [entry["label"] for entry in stanza_of(info, parameters["stanza"]).get("backup", [])]
     diff = {"before": "", "after": "".join(f"pgbackrest {step}\n" for step in steps)}
     module.exit_json(changed=bool(steps), steps=steps, backups=backups, diff=diff)

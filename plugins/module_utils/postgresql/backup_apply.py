@@ -14,7 +14,19 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import Repository, read
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import LOCKED, PROGRAM, RepositoryError, explain, parse
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
+    CONFIG,
+    LOCKED,
+    PROGRAM,
+    RepositoryError,
+    explain,
+    info_options,
+    merged,
+    parse,
+    read_config,
+    repositories,
+    unreadable,
+)
 
 LOOK_SECONDS = 5.0
 
@@ -47,7 +59,13 @@ class PgBackRest:
             config: another configuration file than pgBackRest's own.
         """
         self.stanza, self.user, self.patience = stanza, user, patience
-        self._options = [f"--config={config}"] if config else []
+        self._config, self._options = config, [f"--config={config}"] if config else []
+
+    def _settings(self) -> str:
+        try:
+            return read_config(self._config or CONFIG)
+        except RepositoryError:
+            return ""  # pgBackRest says it better
 
     def run(self, command: str, *arguments: str, seconds: float = 0.0) -> str:
         """Run a command and return its output.
@@ -110,14 +128,28 @@ class PgBackRest:
             raise explain("repo-get", code, f"{out}\n{err}")
         return "" if code else out
 
-    def info(self) -> Repository:
-        """Return what the repository says about the stanza.
+    def info(self, number: int = 0) -> Repository:
+        """Return what the repositories say about the stanza; one beside the first that does not answer has the status 99.
+
+        Args:
+            number: of the repository that is asked alone; 0 for all.
 
         Raises:
             RepositoryError: pgBackRest does not answer, or not in JSON.
         """
-        out = self.run("info", "--output=json", "--log-level-console=off", seconds=300.0)
+        known = sorted(repositories(self._settings(), self.stanza))
+        asked = [number] if number in known else known if len(known) > 1 else [0]
+        parts = []
+        for one in asked:
+            try:
+                options = info_options(one) if one else []
+                parts.append(self.run("info", *options, "--output=json", "--log-level-console=off", seconds=300.0 if one < 2 else 90.0))
+            except RepositoryError as error:
+                if one < 2 or one == number:
+                    raise
+                parts.append(json.dumps(unreadable(self.stanza, one, str(error))))
+        out = parts[0]
         try:
-            return read(parse(out), self.stanza)
+            return read(merged([parse(out := part) for part in parts]), self.stanza)
         except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise RepositoryError("unreadable", f"`pgbackrest info` gave something unknown ({error!r}): {out[:200]}") from error

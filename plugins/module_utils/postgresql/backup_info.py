@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import NO_BACKUP, OK, REMEDIES, stanza_of
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import NO_BACKUP, OK, REMEDIES, elsewhere, stanza_of
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import lsn
 
 TYPES = ("latest", "label", "time", "lsn", "immediate")
@@ -192,10 +192,12 @@ def refuse_unusable(found: Repository, number: int = 0) -> None:
     """Raise an error with its reason where pgBackRest cannot read the repository of that number (0: any of them).
 
     Raises:
-        TargetError: wrong_key, no_stanza, no_backup or repository.
+        TargetError: wrong_key, missing_key, unreachable, no_bucket, bucket_denied, no_stanza, no_backup or repository.
     """
     seen = {key: value for key, value in found.status.items() if number in (0, key)}
-    code, message = next(((code, text) for code, text in seen.values() if code), (OK, "")) if seen else (found.code, found.message)
+    broken, code, message = (
+        next(((key, *told) for key, told in seen.items() if told[0]), (0, OK, "")) if seen else (0, found.code, found.message)
+    )
     if code == OK:
         return
     if "CryptoError" in message or "FormatError" in message:
@@ -208,6 +210,9 @@ def refuse_unusable(found: Repository, number: int = 0) -> None:
                 "missing in /etc/pgbackrest/pgbackrest.conf? The role pgbackrest writes it from vault_pgbackrest_cipher_pass.",
             )
         raise TargetError("wrong_key", f"The repository of {found.stanza} cannot be read: {what}. {REMEDIES[95][1]}")
+    if broken > 1 and code not in (1, NO_BACKUP, 3):
+        reason, remedy = elsewhere(message)
+        raise TargetError(reason, f"Repository {broken} of {found.stanza} cannot be used: {message.partition(': ***')[0]}. {remedy}")
     if "ConnectError" in message or "HostInvalid" in message:
         raise TargetError("unreachable", f"The repository of {found.stanza} does not answer: {message}. {REMEDIES[49][1]}")
     if code == NO_BACKUP:

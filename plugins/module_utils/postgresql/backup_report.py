@@ -21,13 +21,14 @@ REMEMBERED = 5  # proofs whose RTO the next one is held against
 
 
 def result(
-    stanza: str, level: str, host: str, begun: float, ended: float, checks: Sequence[Check], proof: Mapping[str, Any]
+    stanza: str, repository: int, level: str, host: str, begun: float, ended: float, checks: Sequence[Check], proof: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the result of a verification; it is good where every check is, and its reason is that of the first which is not."""
     failed = [check for check in checks if not check.ok]
     return {
         "version": VERSION,
         "stanza": stanza,
+        "repository": repository,
         "level": level,
         "host": host,
         "begun": round(begun, 3),
@@ -51,7 +52,8 @@ def summary(found: Mapping[str, Any]) -> str:
     failed = [check for check in found["checks"] if not check["ok"]]
     if failed:
         return "; ".join(f"{check['name']}: {check['seen']}" for check in failed)
-    text = f"{found['stanza']} is good at the level {found['level']}"
+    second = f", repository {found['repository']}," if found["repository"] > 1 else ""
+    text = f"{found['stanza']}{second} is good at the level {found['level']}"
     if found["rto_seconds"] is None:
         return f"{text}; {found['point']} would be restored." if found["point"] else f"{text}."
     lost = f", {span(found['rpo_seconds'])} would have been lost" if found["rpo_seconds"] is not None else ""
@@ -142,11 +144,11 @@ def as_metrics(found: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) ->
         ("backup_verify_restored_bytes", "Size of the restored database.", last.get("restored_bytes")),
         ("backup_verify_unproven_since_timestamp_seconds", "Oldest moment that no proof has reached.", max(unproven) if unproven else None),
     ]
-    lines = []
+    lines, labels = [], f'stanza="{label(found["stanza"])}",repo="{found["repository"]}"'
     for name, text, value in values:
         if value is not None:
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f'{name}{{stanza="{label(found["stanza"])}"}} {float(value):.12g}']
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name}{{{labels}}} {float(value):.12g}"]
     name = "backup_verify_check_success"
     lines += [f"# HELP {name} Whether one check of the last verification was good.", f"# TYPE {name} gauge"]
-    lines += [f'{name}{{stanza="{label(found["stanza"])}",check="{label(check["name"])}"}} {int(check["ok"])}' for check in found["checks"]]
+    lines += [f'{name}{{{labels},check="{label(check["name"])}"}} {int(check["ok"])}' for check in found["checks"]]
     return "\n".join(lines) + "\n"

@@ -138,7 +138,16 @@ class Verification:
         self.proof["targets"] = {
             name: self.given[f"{name}_target_seconds"] for name in ("rto", "rpo") if self.given[f"{name}_target_seconds"]
         }
-        result = report.result(self.stanza, self.given["level"], socket.gethostname(), self.begun, time.time(), self.checks, self.proof)
+        result = report.result(
+            self.stanza,
+            self.given["repository"],
+            self.given["level"],
+            socket.gethostname(),
+            self.begun,
+            time.time(),
+            self.checks,
+            self.proof,
+        )
         return result if self.plan_only else self._publish(result)
 
     @contextlib.contextmanager
@@ -167,7 +176,7 @@ class Verification:
         begin = time.monotonic()
         try:
             self._reachable()
-            found = self.tool.info()
+            found = self.tool.info(self.given["repository"])
             number = self.given["repository"]
             refuse_unusable(found, number)
             found = replace(found, backups=tuple(backup for backup in found.backups if backup.repository == number))
@@ -189,7 +198,7 @@ class Verification:
         if any(not item.ok for item in reading):
             # A backup, an expiry or the archive may be in the middle of something. What is wrong stays wrong.
             time.sleep(given["settle_seconds"])
-            again = self.tool.info()
+            again = self.tool.info(self.given["repository"])
             labels = {backup.label for backup in again.backups}
             found = replace(found, backups=tuple(backup for backup in found.backups if backup.label in labels))
             listings = self._listings()
@@ -263,7 +272,7 @@ class Verification:
             text = self.tool.run("verify", f"--repo={self.given['repository']}", *options, seconds=float(self.given["timeout"]))
         except PostgresqlError as error:
             return check.bad("checksums", error.reason, str(error))
-        there = {backup.label for backup in self.tool.info().backups}
+        there = {backup.label for backup in self.tool.info(self.given["repository"]).backups}
         labels = [backup.label for backup in found.backups if backup.label in there]
         return check.check_verify(check.parse_verify(text), labels, self._listings()[1])
 
@@ -303,7 +312,7 @@ class Verification:
             stop_units()
             remove(Path(scratch))
         if not all(item.ok for item in self.checks[done:]) and not again:
-            left = self.tool.info()
+            left = self.tool.info(self.given["repository"])
             if point.backup.label not in {backup.label for backup in left.backups}:
                 # It expired meanwhile, which is no failure: another one is proven.
                 del self.checks[done - 1 :]

@@ -22,7 +22,14 @@ from typing import Any
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PgBackRest, become
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import OperationError
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, PROGRAM, read_config, sections
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
+    CONFIG,
+    PROGRAM,
+    RETRIES,
+    SECOND,
+    read_config,
+    sections,
+)
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import (
     Choice,
     Record,
@@ -109,7 +116,7 @@ def choose_from(backups: PgBackRest, request: Request) -> Choice:
     Raises:
         PostgresqlError: nothing serves it.
     """
-    found = backups.info().only(request.repository)
+    found = backups.info(request.repository).only(request.repository)
     return choose(found, request, histories_of(backups, *archive_of(found), request.repository), time.time())
 
 
@@ -305,10 +312,12 @@ class Member:
         failed = []
         for name in self.waiting():
             path = str(self.data / "pg_wal" / name)
-            argv = [PROGRAM, f"--stanza={self.stanza}", "--no-archive-async", "archive-push", path]
+            # Into the one that is restored: the other one may be lost, and pgBackRest fails where it cannot push into both.
+            alone = CONFIG if record.choice.repository == 1 else SECOND
+            argv = [PROGRAM, f"--config={alone}", f"--stanza={self.stanza}", "--no-archive-async", "archive-push", path]
             code, out, err = self.backups.once(argv, PUSH_SECONDS)
             if code:
-                failed.append(f"{name}: {(err or out).strip()[:200]}")
+                failed.append(f"{name}: {' '.join(RETRIES.sub('', err or out).split())[:300]}")
                 break
         if failed:
             self.notes.append(f"not in the repository, but in what is kept aside: {'; '.join(failed)} and what follows")

@@ -30,7 +30,18 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.console import Console
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import CONFIG, local_path, repositories
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
+    CONFIG,
+    RepositoryError,
+    attributed,
+    info_options,
+    local_path,
+    merged,
+    parse,
+    read_config,
+    repositories,
+    unreadable,
+)
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import SEGMENT_BYTES
 
 SECONDS = 5.0
@@ -366,20 +377,36 @@ class PgBackRest:
         self._config = options.get("config", CONFIG)
         self._timers = Path(options.get("timers", "/etc/systemd/system"))
         self._stamps = Path(options.get("stamps", "/var/lib/systemd/timers"))
+        self._notes = Path(options.get("notes", "/var/spool/pgbackrest/second"))
 
     def collect(self, metrics: Metrics) -> None:
         # First: they are what is left to be seen where pgBackRest does not answer.
         self._schedule(metrics)
         self._room(metrics)
+        self._second(metrics)
         text = "Whether `pgbackrest info` answered."
-        try:
-            stanzas = json.loads(run(["pgbackrest", "info", "--output=json", "--log-level-console=off"], self._user))
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            print(f"pgbackrest: {getattr(error, 'stderr', None) or error}", file=sys.stderr)
-            metrics.add("pgbackrest_up", "gauge", text, 0)
-            return
+        parts: list[list[dict[str, Any]]] = []
+        for number in self._numbers():
+            options = info_options(number) if number else []
+            try:
+                found = parse(run(["pgbackrest", "info", *options, "--output=json", "--log-level-console=off"], self._user))
+                parts.append(attributed(found, parts[0], number) if parts else found)
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                print(f"pgbackrest: {getattr(error, 'stderr', None) or error}", file=sys.stderr)
+                if number < 2:
+                    metrics.add("pgbackrest_up", "gauge", text, 0)
+                    return
+                parts.append([entry for stanza in parts[0] for entry in unreadable(stanza["name"], number, str(error))])
         metrics.add("pgbackrest_up", "gauge", text, 1)
-        self.render(metrics, stanzas)
+        self.render(metrics, merged(parts))
+
+    def _numbers(self) -> list[int]:
+        """Return the numbers of the repositories where there are several, else 0."""
+        try:
+            found = sorted(repositories(read_config(self._config), ""))
+        except RepositoryError:
+            return [0]
+        return found if len(found) > 1 else [0]
 
     def _schedule(self, metrics: Metrics) -> None:
         """Tell which timers of backups and proofs run. One without a calendar was switched off by its role."""
@@ -399,8 +426,8 @@ class PgBackRest:
     def _room(self, metrics: Metrics) -> None:
         """Tell how much room there is where repositories of this host lie."""
         try:
-            text = Path(self._config).read_text(encoding="utf-8")
-        except OSError as error:
+            text = read_config(self._config)
+        except RepositoryError as error:
             print(f"pgbackrest: {error}", file=sys.stderr)
             return
         for number in repositories(text, ""):
@@ -411,6 +438,21 @@ class PgBackRest:
             size, free = seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize
             metrics.add("pgbackrest_repo_size_bytes", "gauge", "Size of the file system of a repository.", size, labels)
             metrics.add("pgbackrest_repo_free_bytes", "gauge", "What is free in it.", free, labels)
+
+    def _second(self, metrics: Metrics) -> None:
+        """Tell of what brings WAL into a second repository, on the host that does."""
+        try:
+            known = repositories(read_config(self._config), "")
+        except RepositoryError:
+            return
+        if not any(number > 1 and "host" not in settings for number, settings in known.items()):
+            return
+        state = run(["systemctl", "show", "--property=ActiveState", "--value", "pgbackrest-second.service"]).strip()
+        text = "Whether what brings WAL into the second repository runs."
+        metrics.add("pgbackrest_second_running", "gauge", text, state == "active")
+        for path in sorted(self._notes.glob("*.done")):
+            text = "When WAL was last brought into the second repository, or none waited for it."
+            metrics.add("pgbackrest_second_progress_timestamp_seconds", "gauge", text, path.stat().st_mtime, {"stanza": path.stem})
 
     @staticmethod
     def render(metrics: Metrics, stanzas: Iterable[dict[str, Any]]) -> None:

@@ -5,7 +5,8 @@
 pgbackrest_verify.py CONFIG [NAME=VALUE ...]    verify; options of the module, given as JSON where they are no text
 pgbackrest_verify.py CONFIG --check REPORT ...  hold reports against their signatures
 
-CONFIG is JSON: {"stanza": ..., "options": {...}, "ca": ...}. Ends with 0 where all is good, with 1 where something is not, and with 2 where nothing
+CONFIG is JSON: {"stanza": ..., "options": {...}, "second": {...}, "ca": ...}; `second` has what differs for a second repository, which is verified
+after the first one, unless options are given here. Ends with 0 where all is good, with 1 where something is not, and with 2 where nothing
 could be verified.
 """
 
@@ -44,7 +45,20 @@ def main(arguments: list[str]) -> int:
                 check_report(path, config["ca"])
                 print(f"{path} is as it was signed.")
             return 0
-        result = Verification(config["stanza"], {**config["options"], **given_options(arguments[1:])}).run()
+    except PostgresqlError as error:
+        print(f"{error.reason}: {error}", file=sys.stderr)
+        return 2
+    asked, second = given_options(arguments[1:]), config.get("second") or {}
+    if asked.get("repository") == 2:
+        asked = {**second, **asked}
+    runs = [{}, second] if second and not asked else [asked]
+    return max(verify(config["stanza"], {**config["options"], **options}) for options in runs)
+
+
+def verify(stanza: str, options: dict[str, Any]) -> int:
+    """Verify one repository and say what was seen; return the status."""
+    try:
+        result = Verification(stanza, options).run()
     except PostgresqlError as error:
         print(f"{error.reason}: {error}", file=sys.stderr)
         return 2
@@ -52,7 +66,8 @@ def main(arguments: list[str]) -> int:
         print(f"{'good' if check['ok'] else check['reason']:<20} {check['name']} ({check['seconds']:.1f} s): {check['seen']}")
     failed = [check["reason"] for check in result["checks"] if not check["ok"]]
     if failed:
-        print(f"{config['stanza']}: {len(failed)} of {len(result['checks'])} checks are not good: {', '.join(failed)}.", file=sys.stderr)
+        where = f"{stanza}, repository {result['repository']}"
+        print(f"{where}: {len(failed)} of {len(result['checks'])} checks are not good: {', '.join(failed)}.", file=sys.stderr)
         return 1
     print(summary(result))
     return 0

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from typing import Any
 
 PGBACKREST = "/usr/bin/pgbackrest"
+# By name: a second repository, which has its settings beside it, may take minutes to answer.
+CONFIG = "/etc/pgbackrest/pgbackrest.conf"
 LOOK = 2.0
 
 
@@ -38,7 +40,7 @@ def answer(command: Sequence[str]) -> str:
 
 
 def repository(stanza: str) -> dict[str, Any]:
-    found = json.loads(answer([PGBACKREST, f"--stanza={stanza}", "--output=json", "info"]))
+    found = json.loads(answer([PGBACKREST, f"--config={CONFIG}", f"--stanza={stanza}", "--output=json", "info"]))
     return found[0] if found else {}
 
 
@@ -103,7 +105,8 @@ def restore(given: argparse.Namespace) -> None:
         raise Unusable(f"the stanza {given.stanza} has no backup yet")
     chosen = newest_on_the_way(given, backups, time.monotonic() + given.patience)
     # Its output goes to Patroni's journal; --delta keeps what is equal already.
-    done = subprocess.run([PGBACKREST, f"--stanza={given.stanza}", f"--set={chosen}", "--delta", "--type=standby", "restore"], check=False)
+    words = [PGBACKREST, f"--config={CONFIG}", f"--stanza={given.stanza}", f"--set={chosen}", "--delta", "--type=standby", "restore"]
+    done = subprocess.run(words, check=False)
     if done.returncode:
         raise Unusable(f"the restore ended with {done.returncode}")
     deadline = time.monotonic() + given.patience

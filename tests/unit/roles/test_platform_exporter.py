@@ -183,6 +183,36 @@ def test_timers_and_room_of_backups_are_told_without_pgbackrest(exporter, tmp_pa
     assert "pgbackrest_up 0" in text
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_a_second_repository_that_is_away_keeps_its_stanzas_name(exporter, tmp_path, monkeypatch, here):
+    """And what brings WAL there is told on the host that does."""
+    (tmp_path / "conf").write_text(f"[global]\nrepo1-path={tmp_path}\nrepo2-{'type=s3' if here else 'host=backup1'}\n", encoding="utf-8")
+    notes = tmp_path / "main.done"
+    notes.touch()
+    os.utime(notes, (1700000000, 1700000000))
+    good = {"code": 0, "message": "ok"}
+    answers = {
+        "--repo=1": [{"name": "main", "status": good, "repo": [{"key": 1, "status": good}]}],
+        "--repo=2": [
+            {"name": "[invalid]", "status": {"code": 99, "message": "other"}, "repo": [{"key": 2, "status": {"message": "away"}}]}
+        ],
+    }
+
+    def run(argv, user=None):
+        return "inactive\n" if argv[0] == "systemctl" else json.dumps(answers[argv[2]])
+
+    monkeypatch.setattr(exporter, "run", run)
+    metrics = exporter.Metrics()
+    places = dict.fromkeys(("timers", "stamps", "notes"), str(tmp_path))
+    exporter.PgBackRest({"user": "postgres", "config": str(tmp_path / "conf"), **places}).collect(metrics)
+    text = metrics.text()
+    assert 'pgbackrest_repo_status{stanza="main",repo="1"} 0' in text
+    assert 'pgbackrest_repo_status{stanza="main",repo="2"} 99' in text
+    assert "invalid" not in text
+    assert ("pgbackrest_second_running 0" in text) == here
+    assert ('pgbackrest_second_progress_timestamp_seconds{stanza="main"} 1700000000' in text) == here
+
+
 def test_pgbackrest_without_a_backup_says_so(exporter):
     metrics = exporter.Metrics()
     exporter.PgBackRest.render(metrics, [{"name": "main", "status": {"code": 2}}])

@@ -187,7 +187,7 @@ def test_figures_and_reports_are_written_of_failures_too(
     repository.segments = [1, 2, 4]
     result = run(metrics=str(tmp_path / "m.prom"), reports=str(tmp_path / "reports"))
     assert json.loads(Path(result["report"]).read_text(encoding="utf-8"))["reason"] == "wal_missing"
-    assert 'backup_verify_success{stanza="main"} 0' in (tmp_path / "m.prom").read_text(encoding="utf-8")
+    assert 'backup_verify_success{stanza="main",repo="1"} 0' in (tmp_path / "m.prom").read_text(encoding="utf-8")
 
 
 def test_what_a_killed_run_has_left_is_removed_and_nothing_else(

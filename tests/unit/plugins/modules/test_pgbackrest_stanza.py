@@ -19,6 +19,8 @@ class Repository:
 
     def __init__(self) -> None:
         self.status = 1
+        self.repositories: dict[int, tuple[int, str]] = {}
+        self.silent: set[int] = set()
         self.codes: dict[str, list[int]] = {}
         self.calls: list[str] = []
 
@@ -26,8 +28,15 @@ class Repository:
         command = argv[-1]
         if command == "info":
             entry = {"name": "main", "status": {"code": self.status, "message": "x"}, "backup": [{"label": "20261120-010000F"}]}
+            asked = [int(word.removeprefix("--repo=")) for word in argv if word.startswith("--repo=")]
+            if asked and asked[0] in self.silent:
+                return 103, "", f"P00  ERROR: [103]: {NO_ANSWER}"
+            if self.repositories:
+                found = {key: self.repositories[key] for key in asked}
+                entry["repo"] = [{"key": key, "status": {"code": code, "message": text}} for key, (code, text) in found.items()]
+                entry["status"] = {"code": found[asked[0]][0], "message": "x"}
             return 0, json.dumps([entry]), ""
-        self.calls.append(command)
+        self.calls.append(" ".join([command, *(word for word in argv if word.startswith(("--type", "--repo")))]))
         code = (self.codes.get(command) or [0]).pop(0)
         return code, "", f"P00  ERROR: [{code:03}]: seen" if code else ""
 
@@ -37,6 +46,9 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Repository:
     found = Repository()
     monkeypatch.setattr(AnsibleModule, "run_command", lambda self, argv, **more: found.run(argv, **more))
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(
+        module, "read_config", lambda: "[global]\n" + "".join(f"repo{number}-path=/{number}\n" for number in found.repositories or [1])
+    )
     return found
 
 
@@ -51,11 +63,11 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
 
 
 def test_an_empty_repository_gets_all_in_order(repository: Repository, run: Callable[..., dict[str, Any]]) -> None:
-    assert run()["steps"] == repository.calls == ["stanza-create", "check", "backup"]
+    assert run()["steps"] == repository.calls == ["stanza-create", "check", "backup --type=full"]
 
 
 def test_check_mode_says_the_same_and_runs_nothing(repository: Repository, run: Callable[..., dict[str, Any]]) -> None:
-    assert run(check=True)["steps"] == ["stanza-create", "check", "backup"]
+    assert run(check=True)["steps"] == ["stanza-create", "check", "backup --type=full"]
     assert repository.calls == []
 
 
@@ -73,3 +85,64 @@ def test_a_lock_is_waited_for_and_other_failures_are_not(repository: Repository,
     assert result["failed"]
     assert result["reason"] == "archive_timeout"
     assert "[082]" in result["msg"]
+
+
+BAD_KEY, NO_ANSWER = "[CryptoError] unable to flush", "[HostConnectError] timeout connecting to 's3.example.test:443'"
+NO_BUCKET = "[ProtocolError] HTTP request failed with 404 (Not Found): *** Path/Query ***: GET /b/"
+TOLD = "Repository 2 of main cannot be used now, and gets neither WAL nor backups"
+
+
+@pytest.mark.parametrize(
+    ("found", "steps"),
+    [
+        ({1: (0, "ok"), 2: (0, "ok")}, []),
+        ({1: (0, "ok"), 2: (1, "missing stanza path")}, ["stanza-create", "check", "backup --type=full --repo=2"]),
+        ({1: (0, "ok"), 2: (2, "no valid backups")}, ["check", "backup --type=full --repo=2"]),
+        (
+            {1: (1, "missing stanza path"), 2: (1, "missing stanza path")},
+            ["stanza-create", "check", "backup --type=full --repo=1", "backup --type=full --repo=2"],
+        ),
+        ({1: (0, "ok"), 2: (99, NO_ANSWER)}, []),
+        ({1: (0, "ok"), 2: (99, NO_BUCKET)}, []),
+        ({1: (2, "no valid backups"), 2: (99, NO_ANSWER)}, ["backup --type=full --repo=1"]),
+    ],
+)
+def test_each_repository_gets_what_it_lacks(
+    repository: Repository,
+    run: Callable[..., dict[str, Any]],
+    found: dict[int, tuple[int, str]],
+    steps: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda self, text: warned.append(text))
+    repository.repositories = found
+    assert run()["steps"] == repository.calls == steps
+    assert [text.partition(": ")[0] for text in warned] == [TOLD for code, dummy in found.values() if code == 99]
+    assert all((NO_ANSWER in text) == (NO_ANSWER in str(found)) and ("create it" in text) == (NO_BUCKET in str(found)) for text in warned)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"), [({1: (0, "ok"), 2: (99, BAD_KEY)}, "wrong_key"), ({1: (99, NO_ANSWER), 2: (0, "ok")}, "repository")]
+)
+def test_a_wrong_key_and_a_first_repository_that_is_lost_are_refused(
+    repository: Repository, run: Callable[..., dict[str, Any]], found: dict[int, tuple[int, str]], reason: str
+) -> None:
+    repository.repositories = found
+    result = run()
+    assert result["failed"]
+    assert result["reason"] == reason
+    assert repository.calls == []
+
+
+@pytest.mark.parametrize(("silent", "failed"), [(1, True), (2, False)])
+def test_a_repository_without_an_answer(
+    repository: Repository, run: Callable[..., dict[str, Any]], silent: int, failed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda self, text: warned.append(text))
+    repository.repositories, repository.silent = {1: (0, "ok"), 2: (0, "ok")}, {silent}
+    result = run()
+    assert result.get("failed", False) == failed
+    assert repository.calls == []
+    assert [NO_ANSWER in text for text in warned] == ([] if failed else [True])

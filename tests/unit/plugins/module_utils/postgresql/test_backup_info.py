@@ -167,6 +167,32 @@ def test_only_the_named_repository_counts() -> None:
         refuse_unusable(read(found, "main"), 2)
 
 
+@pytest.mark.parametrize(
+    ("message", "reason", "advice"),
+    [
+        ("[HostConnectError] unable to connect to 's3.lab.test:443'", "unreachable", "pgbackrest_second_repository"),
+        ("[ProtocolError] HTTP request failed with 404 (Not Found): *** Path/Query ***: GET /b/", "no_bucket", "create it"),
+        ("[ProtocolError] HTTP request failed with 403 (Forbidden): *** Path/Query ***: GET /b/", "bucket_denied", "key_secret"),
+        (
+            "[ServiceError] host [3c8a] and configured fingerprint (repo-sftp-host-fingerprint) [0115] do not match.",
+            "host_key",
+            "ssh_host_ecdsa_key.pub",
+        ),
+        ("[PathOpenError] unable to list file info for path '/b': [13] Permission denied", "repository", "permissions"),
+    ],
+)
+def test_a_second_repository_has_reasons_of_its_own(message: str, reason: str, advice: str) -> None:
+    """It is no server of pgBackRest's, and not the platform's."""
+    found = info()
+    found[0]["repo"].append({"cipher": "none", "key": 2, "status": {"code": 99, "message": message}})
+    with pytest.raises(TargetError, match="Repository 2 of main cannot be used") as caught:
+        refuse_unusable(read(found, "main"), 2)
+    assert caught.value.reason == reason
+    assert advice in str(caught.value)
+    assert "pgBackRest port" not in str(caught.value)
+    assert "***" not in str(caught.value)
+
+
 def test_positions_and_moments_are_numbers() -> None:
     assert lsn("1/10") == (1 << 32) + 16
     assert moment("12.5") == 12.5

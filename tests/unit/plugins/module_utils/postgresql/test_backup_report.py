@@ -26,7 +26,7 @@ PROOF = {
 
 
 def result(*checks: Any, ended: float = 1020.0, **proof: Any) -> dict[str, Any]:
-    return report.result("main", "restore", "mon1", 1000.0, ended, checks or [good("wal", "no gap")], {**PROOF, **proof})
+    return report.result("main", 1, "restore", "mon1", 1000.0, ended, checks or [good("wal", "no gap")], {**PROOF, **proof})
 
 
 def metrics(text: str) -> dict[str, float]:
@@ -42,28 +42,28 @@ def test_the_first_failed_check_gives_the_reason() -> None:
 
 def test_figures_have_the_names_that_alerts_ask_for() -> None:
     seen = metrics(report.as_metrics(result(), []))
-    assert seen['backup_verify_success{stanza="main"}'] == 1
-    assert seen['backup_verify_timestamp_seconds{stanza="main"}'] == 1020
-    assert seen['backup_verify_rto_seconds{stanza="main"}'] == 12.5
-    assert seen['backup_verify_rpo_seconds{stanza="main"}'] == 40
-    assert seen['backup_verify_unproven_since_timestamp_seconds{stanza="main"}'] == 960
-    assert seen['backup_verify_check_success{stanza="main",check="wal"}'] == 1
-    assert 'backup_verify_rto_median_seconds{stanza="main"}' not in seen
-    assert 'backup_verify_rto_target_seconds{stanza="main"}' not in seen
+    assert seen['backup_verify_success{stanza="main",repo="1"}'] == 1
+    assert seen['backup_verify_timestamp_seconds{stanza="main",repo="1"}'] == 1020
+    assert seen['backup_verify_rto_seconds{stanza="main",repo="1"}'] == 12.5
+    assert seen['backup_verify_rpo_seconds{stanza="main",repo="1"}'] == 40
+    assert seen['backup_verify_unproven_since_timestamp_seconds{stanza="main",repo="1"}'] == 960
+    assert seen['backup_verify_check_success{stanza="main",repo="1",check="wal"}'] == 1
+    assert 'backup_verify_rto_median_seconds{stanza="main",repo="1"}' not in seen
+    assert 'backup_verify_rto_target_seconds{stanza="main",repo="1"}' not in seen
     seen = metrics(report.as_metrics(result(targets={"rto": 3600, "rpo": 300}), []))
-    assert seen['backup_verify_rto_target_seconds{stanza="main"}'] == 3600
-    assert seen['backup_verify_rpo_target_seconds{stanza="main"}'] == 300
+    assert seen['backup_verify_rto_target_seconds{stanza="main",repo="1"}'] == 3600
+    assert seen['backup_verify_rpo_target_seconds{stanza="main",repo="1"}'] == 300
 
 
 def test_a_failure_keeps_the_figures_of_the_last_proof() -> None:
     failed = result(bad("wal", "wal_missing", "gone"), ended=3000.0, rto_seconds=99.0, unproven_since=9999.0)
     seen = metrics(report.as_metrics(failed, [result(rto_seconds=value) for value in (100, 1, 2, 3, 4, 5, 6)]))
-    assert seen['backup_verify_success{stanza="main"}'] == 0
-    assert seen['backup_verify_last_success_timestamp_seconds{stanza="main"}'] == 1020
-    assert seen['backup_verify_rto_seconds{stanza="main"}'] == 6
+    assert seen['backup_verify_success{stanza="main",repo="1"}'] == 0
+    assert seen['backup_verify_last_success_timestamp_seconds{stanza="main",repo="1"}'] == 1020
+    assert seen['backup_verify_rto_seconds{stanza="main",repo="1"}'] == 6
     # Of the five before it: 1 to 5.
-    assert seen['backup_verify_rto_median_seconds{stanza="main"}'] == 3
-    assert seen['backup_verify_unproven_since_timestamp_seconds{stanza="main"}'] == 960
+    assert seen['backup_verify_rto_median_seconds{stanza="main",repo="1"}'] == 3
+    assert seen['backup_verify_unproven_since_timestamp_seconds{stanza="main",repo="1"}'] == 960
 
 
 def test_the_page_shows_what_a_repository_says_as_text() -> None:

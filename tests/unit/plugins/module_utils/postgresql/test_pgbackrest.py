@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
     RepositoryError,
+    attributed,
     explain,
     local_path,
     parse,
@@ -20,17 +22,17 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackr
 
 
 def entry(code: int, message: str = "", repo: str = "") -> list[dict[str, Any]]:
-    repos = [{"status": {"code": code, "message": repo}}] if repo else []
+    repos = [{"key": 1, "status": {"code": code, "message": repo}}] if repo else []
     return [{"name": "main", "status": {"code": code, "message": message}, "repo": repos, "backup": []}]
 
 
 @pytest.mark.parametrize(
     ("info", "first_backup", "steps"),
     [
-        ([], True, ["stanza-create", "check", "backup"]),
-        (entry(1), True, ["stanza-create", "check", "backup"]),
+        ([], True, ["stanza-create", "check", "backup --type=full"]),
+        (entry(1), True, ["stanza-create", "check", "backup --type=full"]),
         (entry(3), False, ["stanza-create", "check"]),
-        (entry(2), True, ["check", "backup"]),
+        (entry(2), True, ["check", "backup --type=full"]),
         (entry(2), False, []),
         (entry(0), True, []),
     ],
@@ -62,12 +64,32 @@ def test_a_failure_says_what_was_seen_and_what_to_do() -> None:
     assert "pg_stat_archiver" in str(error)
     assert "WARN" not in str(error)
     assert explain("check", 7, "").reason == "failed"
+    assert explain("stanza-create", 39, "ERROR: [039]: HTTP request failed with 404 (Not Found):\n*** Path/Query ***").reason == "no_bucket"
+    assert explain("stanza-create", 39, "ERROR: [039]: HTTP request failed with 403 (Forbidden):").reason == "bucket_denied"
 
 
 def test_messages_with_line_breaks_and_stray_bytes_are_read() -> None:
     assert parse('[{"name": "main", "message": "a\nb"}]') == [{"name": "main", "message": "a\nb"}]
     assert parse('["a\udcffb"]') == ["a?b"]
     assert parse("") == []
+
+
+def test_tries_that_failed_alike_are_told_once() -> None:
+    said = "[HostConnectError] unable to connect\n    [HostConnectError] on 7 retries from 1-5ms: unable\n    [HostConnectError] on retry at 9ms: unable"
+    (found,) = parse(json.dumps([{"name": "main", "status": {"code": 99, "message": "other"}, "repo": [{"status": {"message": said}}]}]))
+    assert found["repo"] == [{"status": {"message": "[HostConnectError] unable to connect"}}]
+    error = explain("backup", 49, f"P00  ERROR: [049]: {said}\nP00   INFO: aborted")
+    assert "on retry" not in str(error)
+    assert "on 7 retries" not in str(error)
+
+
+def test_a_repository_that_does_not_say_which_stanzas_it_has() -> None:
+    """Asked for all of them, pgBackRest makes up one."""
+    lost = {"code": 99, "message": "no route to host"}
+    part = [{"name": "[invalid]", "status": {"code": 99, "message": "other"}, "repo": [{"key": 2, "status": lost}]}]
+    (found,) = attributed(part, entry(0), 2)
+    assert (found["name"], found["status"], found["repo"][0]["key"], found["repo"][0]["status"]) == ("main", lost, 2, lost)
+    assert attributed(entry(0), entry(0), 2) == entry(0)
 
 
 CONFIG = """# comment = no

@@ -4,15 +4,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError, Refusal
-from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_apply import BLOCK_TEXT, MAKING, SEGMENT, own_server
+from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_apply import (
+    BLOCK_TEXT,
+    MAKING,
+    SEGMENT,
+    Member,
+    own_server,
+)
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_copy import limits, refuse_small, server_settings
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.restore_plan import Choice, needed_bytes
 
 DATABASE = "[global]\nrepo1-host=mon1\n\n[global:archive-push]\narchive-async=y\n\n[main]\npg1-path=/data/15/main\npg1-port = 5434\n"
+SEGMENT_NAME = "000000010000000000000039"
 CHOICE = Choice("F1", 1, 3, 1 << 30, ("--set=F1",), "then")
 
 
@@ -55,6 +65,23 @@ def test_a_host_without_a_database(tmp_path: Path, text: str | None, message: st
 )
 def test_what_patroni_leaves_behind(words: str, making: bool) -> None:
     assert bool(MAKING.search(words)) == making
+
+
+@pytest.mark.parametrize(("number", "config"), [(1, "pgbackrest.conf"), (2, "second-repository.conf")])
+def test_the_end_of_the_log_goes_where_the_restore_comes_from(tmp_path: Path, number: int, config: str) -> None:
+    """And nowhere else: pgBackRest fails where one of several repositories is lost."""
+    asked: list[list[str]] = []
+    member = object.__new__(Member)
+    member.data, member.stanza, member.notes, member.unarchived = tmp_path, "main", [], False
+    member.waiting = lambda: [SEGMENT_NAME]  # type: ignore[method-assign]
+    member.backups = SimpleNamespace(once=lambda argv, seconds: asked.append(argv) or (len(asked) - 1, "", "no room"))  # type: ignore[assignment]
+    record: Any = SimpleNamespace(choice=replace(CHOICE, repository=number), request=SimpleNamespace(kind="latest"))
+    member._push(record)
+    ((dummy, where, *dummies, path),) = asked
+    assert (where.rpartition("/")[2], path) == (config, f"{tmp_path}/pg_wal/{SEGMENT_NAME}")
+    assert where.startswith("--config=/etc/pgbackrest/")
+    with pytest.raises(PostgresqlError, match="no room"):
+        member._push(record)
 
 
 def test_what_goes_to_the_archive() -> None:
