@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Releases by name while the load of side_effect.yml goes on: one that fails on the second host, and a run that is killed.
+
+The tests follow each other: what one leaves is what the next begins with. 1.0.1 runs before and after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTS = ("app12", "app13")
+LIMIT = 300  # seconds until a state that is waited for has to be there, whatever else the machine does
+STATE = "/var/lib/uptier/apps/sample"
+
+
+def start(lab, name: str, *options: str) -> subprocess.Popen[str]:
+    plain = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
+    inventories = [os.environ["MOLECULE_INVENTORY_FILE"], str(ROOT / ".cache/labs" / lab.name / "inventory.yml")]
+    command = ["ansible-playbook", *(f"-i{path}" for path in inventories), str(ROOT / "playbooks" / name)]
+    return subprocess.Popen(
+        [*command, "-e", "application=sample", *options],
+        cwd=ROOT, env={**os.environ, **plain}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def playbook(lab, name: str, *options: str) -> tuple[int, str]:
+    """Run a playbook on the application; return its exit status and all that it said, in one line."""
+    process = start(lab, name, *options)
+    said, dummy = process.communicate()
+    return process.returncode, " ".join(said.split())
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill a run and its workers, each of which is the head of a process group."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False)
+    for head in (process.pid, *map(int, found.stdout.split())):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(head, signal.SIGKILL)
+    process.wait()
+
+
+def current(lab, name: str) -> str:
+    return lab.host(name).check_output("readlink /opt/uptier/apps/sample/current").removeprefix("releases/")
+
+
+def states(lab) -> dict[str, tuple[str, str, list[str]]]:
+    """Return of each host the current release, the one before, and what its instances run."""
+    look = (
+        "cd /opt/uptier/apps/sample; basename $(readlink current); basename $(readlink previous); "
+        "for one in instances/*; do basename $(readlink $one); done"
+    )
+    found = {}
+    for name in HOSTS:
+        now, before, *instances = lab.host(name).check_output(look).split()
+        found[name] = (now, before, instances)
+    return found
+
+
+def record(lab, name: str) -> list[tuple[str, str]]:
+    """Return version and result of the releases that a host remembers."""
+    entries = json.loads(lab.host(name).file(f"{STATE}/history.json").content_string)
+    return [(entry.get("version", ""), entry["result"]) for entry in entries]
+
+
+AFTER = {name: ("1.0.1", "1.0.0", ["1.0.1", "1.0.1"]) for name in HOSTS}
+
+
+@pytest.fixture(autouse=True)
+def nobody_at_work(lab) -> None:
+    """Every host runs what side_effect.yml has released, and no lock is left."""
+    assert states(lab) == AFTER
+    assert not lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
+
+
+def test_a_release_that_fails_on_the_second_host_leaves_none_behind(lab) -> None:
+    status, said = playbook(lab, "deploy.yml", "-e", "version=1.0.2")
+    assert status != 0
+    assert "sample 1.0.2 failed on app13. Every host is back on 1.0.1." in said
+    assert "did not become healthy on sample-web@3002" in said
+    assert "FEATURE_Y is not set" in said
+    # The first host had it, and gave it back: the release is there, and nothing runs it.
+    assert lab.host("app12").check_output("cat /opt/uptier/apps/sample/releases/1.0.2/.release.env") == 'APP_VERSION="1.0.2"'
+    assert states(lab) == AFTER
+    for name in HOSTS:
+        assert record(lab, name)[-1] == ("1.0.2", "failed")
+        assert not lab.host(name).file(f"{STATE}/unfinished.json").exists
+    assert not lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
+
+
+def test_a_roll_back_that_is_killed_half_way_can_be_turned_round(lab) -> None:
+    """Its lock is taken over at once, since the run on this controller is known to be dead.
+
+    The second host is held by somebody until then, so that the run cannot come to its end before it is killed. What it
+    has left there in waiting comes too late or is waited for.
+    """
+    lab.host("app13").check_output(f"systemd-run --quiet --collect --unit=holds flock {STATE}/lock sleep 900")
+    process = start(lab, "rollback.yml")
+    assert process.stdout is not None
+    end = time.monotonic() + LIMIT
+    while current(lab, "app12") != "1.0.0":
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end, "the first host was not rolled back"
+        time.sleep(0.5)
+    kill(process)
+    lab.host("app13").check_output("systemctl stop holds")
+    assert lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
+    status, said = playbook(lab, "deploy.yml", "-e", "version=1.0.1")
+    assert status == 0, said
+    assert "sample 1.0.1 runs on app12, app13; before: 1.0.1." in said
+    assert states(lab) == AFTER
+    assert [result for dummy, result in record(lab, "app12")[-2:]] == ["interrupted", "succeeded"]
+    assert not lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
+
+
+def test_no_request_failed(lab) -> None:
+    """The load began before the first release and has met all of them."""
+    client = lab.host("peer1")
+    client.check_output("touch /run/load.stop")
+    end = time.monotonic() + LIMIT
+    while not client.file("/run/load.json").exists:
+        assert time.monotonic() < end, "the load does not end"
+        time.sleep(0.5)
+    seen = json.loads(client.check_output("cat /run/load.json"))
+    assert set(seen) <= {"1.0.0", "1.0.1", "1.0.2"}, seen
+    assert min(seen["1.0.0"], seen["1.0.1"]) > 10, seen
