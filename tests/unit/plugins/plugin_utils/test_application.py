@@ -30,7 +30,8 @@ def test_what_is_left_out_is_filled_in() -> None:
         "name": "shop", "domains": [], "database": False, "cache": False, "version": "", "release": "", "migrate": "", "env": {},
         "services": [
             {
-                "name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 1, "database_connections": 20, "health": "",
+                "name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 1, "spare_instances": 1, "database_connections": 20,
+                    "health": "",
                 "path": "/", "domains": [], "websocket": False, "metrics": "", "env": {}, "limits": {"memory_mb": 0, "cpu_percent": 0},
             }
         ],
@@ -189,6 +190,7 @@ def test_the_services_of_one_application_are_handed_to_the_release() -> None:
     applications = sample() + module.completed([{"name": "other", "services": [web(port=5000, path="/o")]}])
     assert module.release_services(module.services(applications), "other") == [
         {
-            "unit": "other-web", "kind": "web", "instances": [5000, 5001], "spare": 5002, "port": 5000, "health": "/up", "backend": "other-web",
+            "unit": "other-web", "kind": "web", "instances": [5000, 5001], "spare": 5002, "spares": 1, "port": 5000, "health": "/up",
+                "backend": "other-web",
         }
     ]  # fmt: skip

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 WEB = {"name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 2, "health": "/up"}
+WIDE = {**WEB, "spare_instances": 2}
 WORKER = {"name": "worker", "kind": "worker", "command": "work", "instances": 2}
 SUM = "a" * 64
 
@@ -47,11 +48,11 @@ def fleet(*hosts: module.Host) -> dict[str, module.Host]:
 
 
 def ask(hosts: dict[str, module.Host], version: str = "2", checksum: str = SUM, **more: Any) -> module.Plan:
-    return module.propose(
-        module.Request("shop", version, hosts=tuple(hosts), archive="build/shop-2.tar.gz", checksum=checksum, **more), applications(), hosts
-    )
+    request = module.Request("shop", version, hosts=tuple(hosts), archive="build/shop-2.tar.gz", checksum=checksum, **more)
+    return module.propose(request, applications(services=[WIDE, WORKER]) if request.strategy in WIDE_STRATEGIES else applications(), hosts)
 
 
+WIDE_STRATEGIES = ("blue_green",)
 TWO = fleet(host("app1"), host("app2"))
 
 
@@ -96,6 +97,7 @@ class World:
     lock: bool = False
     migrations: int = 0
     runs: dict[str, dict[tuple[str, int], str]] = field(default_factory=dict)
+    aside: dict[str, dict[tuple[str, int], str]] = field(default_factory=dict)  # runs and gets no requests
     least: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -125,6 +127,15 @@ class World:
 
     def do(self, step: module.Step, number: int = -1) -> None:
         breaks = self.fails_at[1] if self.fails_at and self.fails_at[0] == number else None
+        aside = self.aside.setdefault(step.host, {})
+        if step.action == "beside":
+            for part in step.parts:  # also an instance that a run which was killed has left: it is drained before
+                self.runs[step.host].pop((part.service.unit, part.instance), None)
+                self.look()
+                aside[part.service.unit, part.instance] = step.release
+        if step.action == "share":
+            for name, standing in self.aside.items():
+                self.runs.get(name, {}).update(standing)
         if step.action == "switch":
             for index, part in enumerate(step.parts):
                 self.part(step, part, fails=breaks is not None and index == breaks % len(step.parts))
@@ -134,17 +145,28 @@ class World:
             self.lock = True
         elif step.action == "migrate":
             self.migrations += 1
+        elif step.action == "shift":
+            self.runs[step.host].update(aside)
+            old = [
+                key for key, release in self.runs[step.host].items() if key[0] == "shop-web" and key[1] < 3002 and release != step.release
+            ]
+            for key in old:
+                self.runs[step.host].pop(key)
+            self.look()
         elif step.action == "stop":
             self.runs[step.host] = {}
             self.look()
         elif step.action in ("restore", "halt"):
             wanted = {(service.unit, number) for service in module.services_of(applications()[0]) for number in service.instances}
             self.runs[step.host] = dict.fromkeys(wanted, step.release) if step.action == "restore" else {}
+            self.aside[step.host] = {}
         elif step.action == "unlock":
             self.lock = False
 
     def part(self, step: module.Step, part: Any, fails: bool) -> None:
         running, key = self.runs[step.host], (part.service.unit, part.instance)
+        if part.action in ("replace", "retire", "remove", "try"):
+            self.aside.get(step.host, {}).pop(key, None)
         if part.action in ("replace", "retire", "remove"):
             running.pop(key, None)
             self.look()
@@ -197,6 +219,7 @@ def test_a_release_serves_with_what_it_promises_and_ends_everywhere(shapes: list
     }
     assert world.migrations == 1
     assert not world.lock
+    assert not any(world.aside.values())
     if module.STRATEGIES[strategy].keeps_serving:
         extra = 1 if any(len(one.seen.get("shop-worker", {})) > 2 for one in hosts.values()) else 0
         assert world.least["shop-web"] >= before["shop-web"]
@@ -214,7 +237,7 @@ def test_a_failure_at_any_step_ends_with_what_there_was(
     world = World(hosts, (at, data.draw(st.integers(0, 20))))
     untouched = {name: dict(running) for name, running in world.runs.items()}
     assert world.carry_out(proposed) == at
-    touched = {step.host for step in proposed.steps[: at + 1] if step.action in ("stop", "switch")}
+    touched = {step.host for step in proposed.steps[: at + 1] if step.action in module.TOUCHES}
     for name, running in world.runs.items():
         if name not in touched:
             assert running == untouched[name]
@@ -223,6 +246,7 @@ def test_a_failure_at_any_step_ends_with_what_there_was(
             assert bool(running) == bool(hosts[name].base)
     assert world.migrations <= 1
     assert not world.lock
+    assert not any(world.aside.values())
 
 
 @given(SHAPES, st.integers(0, 30))
@@ -279,7 +303,7 @@ def refusals(**given: Any) -> list[str]:
         ({"application": "shpo"}, "application shpo is in no entry of platform_applications. Did you mean shop? Applications with a release: shop."),
         ({"application": ""}, "No application is named. Applications with a release: shop."),
         ({"application": "db"}, "application db has no `release` in platform_applications: nothing of it runs on hosts."),
-        ({"strategy": "roling"}, "strategy roling is none. Did you mean rolling? Use one of rolling, recreate."),
+        ({"strategy": "roling"}, "strategy roling is none. Did you mean rolling? Use one of rolling, blue_green, canary, recreate."),
         ({"version": ""}, "No version of shop is named. Kept on app1: 1."),
         (
             {"checksum": "", "archive": "build/shop-2.tar.gz"},
