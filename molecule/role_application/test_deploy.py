@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Releases by name while the load of side_effect.yml goes on: one that fails on the second host, and a run that is killed.
+"""Releases by name while the load of side_effect.yml goes on: one that fails on the second host, a run that is killed, all strategies.
 
 The tests follow each other: what one leaves is what the next begins with. 1.0.1 runs before and after.
 """
@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTS = ("app12", "app13")
@@ -48,10 +47,6 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def current(lab, name: str) -> str:
-    return lab.host(name).check_output("readlink /opt/uptier/apps/sample/current").removeprefix("releases/")
-
-
 def states(lab) -> dict[str, tuple[str, str, list[str]]]:
     """Return of each host the current release, the one before, and what its instances run."""
     look = (
@@ -71,14 +66,20 @@ def record(lab, name: str) -> list[tuple[str, str]]:
     return [(entry.get("version", ""), entry["result"]) for entry in entries]
 
 
+def weights(lab, name: str) -> dict[str, tuple[str, str]]:
+    """Return state and weight of each server of the application at the router of a host."""
+    look = (
+        "import csv, socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock'); s.sendall(b'show stat\\n'); "
+        "rows = csv.DictReader(s.makefile().read().lstrip('# ').splitlines()); "
+        "print(*(' '.join((r['svname'], r['status'].split()[0], r['weight'])) for r in rows if r['pxname'] == 'sample-web'), sep='\\n')"
+    )
+    rows = [line.split() for line in lab.host(name).check_output(f'python3 -c "{look}"').splitlines()]
+    return {server: (status, weight) for server, status, weight in rows if server != "BACKEND"}
+
+
+# What a canary says of each part of the requests: the part, and how many came to the new and to the old release.
+COMPARED = re.compile(r"(\d+) % for the new release: (\d+) requests, 0 errors, \d+ ms; the old release: (\d+) requests")
 AFTER = {name: ("1.0.1", "1.0.0", ["1.0.1", "1.0.1"]) for name in HOSTS}
-
-
-@pytest.fixture(autouse=True)
-def nobody_at_work(lab) -> None:
-    """Every host runs what side_effect.yml has released, and no lock is left."""
-    assert states(lab) == AFTER
-    assert not lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
 
 
 def test_a_release_that_fails_on_the_second_host_leaves_none_behind(lab) -> None:
@@ -96,29 +97,44 @@ def test_a_release_that_fails_on_the_second_host_leaves_none_behind(lab) -> None
     assert not lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
 
 
-def test_a_roll_back_that_is_killed_half_way_can_be_turned_round(lab) -> None:
-    """Its lock is taken over at once, since the run on this controller is known to be dead.
+def test_a_roll_back_that_is_killed_is_completed_by_the_next_one_with_another_strategy(lab) -> None:
+    """It is killed while the release stands by on one host, and would on the other: that one is held by somebody until then.
 
-    The second host is held by somebody until then, so that the run cannot come to its end before it is killed. What it
-    has left there in waiting comes too late or is waited for.
+    Its lock is taken over at once, since the run on this controller is known to be dead. What it has left waiting on the second
+    host comes too late, or is waited for.
     """
     lab.host("app13").check_output(f"systemd-run --quiet --collect --unit=holds flock {STATE}/lock sleep 900")
-    process = start(lab, "rollback.yml")
+    process = start(lab, "rollback.yml", "-e", "strategy=blue_green")
     assert process.stdout is not None
     end = time.monotonic() + LIMIT
-    while current(lab, "app12") != "1.0.0":
+    while lab.host("app12").run("test -e /var/lib/uptier/apps/sample/sample-web@3003.json").rc != 0:
         assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < end, "the first host was not rolled back"
+        assert time.monotonic() < end, "the release does not stand by on the first host"
         time.sleep(0.5)
     kill(process)
     lab.host("app13").check_output("systemctl stop holds")
+    assert states(lab)["app12"] == ("1.0.1", "1.0.0", ["1.0.1", "1.0.1", "1.0.0", "1.0.0"])
     assert lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
-    status, said = playbook(lab, "deploy.yml", "-e", "version=1.0.1")
+    # The client asks each router ten times a second at most; how fast the instances of a busy machine are says nothing.
+    canary = {"app_canary_shares": [25, 50], "app_canary_requests": 40, "app_canary_seconds": 1, "app_canary_slower": 1000}
+    status, said = playbook(lab, "rollback.yml", "-e", "strategy=canary", "-e", json.dumps(canary))
     assert status == 0, said
-    assert "sample 1.0.1 runs on app12, app13; before: 1.0.1." in said
-    assert states(lab) == AFTER
+    assert "sample 1.0.0 runs on app12, app13; before: 1.0.1." in said
+    shares = [(int(share), int(new), int(old)) for share, new, old in COMPARED.findall(said)]
+    assert [share for share, *dummy in shares] == [25, 50], said
+    assert all(new >= 40 and old >= 40 for dummy, new, old in shares), said
+    assert states(lab) == {name: ("1.0.0", "1.0.1", ["1.0.0", "1.0.0"]) for name in HOSTS}
     assert [result for dummy, result in record(lab, "app12")[-2:]] == ["interrupted", "succeeded"]
     assert not lab.host("app12").file(f"{STATE}/deploy.lock.json").exists
+    for name in HOSTS:
+        assert weights(lab, name) == {"i3000": ("UP", "1"), "i3001": ("UP", "1"), "i3002": ("MAINT", "1"), "i3003": ("MAINT", "1")}
+
+
+def test_all_requests_go_to_a_release_that_stands_by_everywhere(lab) -> None:
+    status, said = playbook(lab, "deploy.yml", "-e", "version=1.0.1", "-e", "strategy=blue_green")
+    assert status == 0, said
+    assert "sample 1.0.1 runs on app12, app13; before: 1.0.0." in said
+    assert states(lab) == AFTER
 
 
 def test_no_request_failed(lab) -> None:
