@@ -81,6 +81,7 @@ def deploy_plan(
         "strategy": plan.strategy,
         "archive": archive if asked.checksum else "",
         "refusals": list(plan.refusals),
+        "seen": next((str(entry["id"]) for host in hosts[:1] if host in told for entry in reversed(told[host]["history"])), ""),
         "steps": [str(step) for step in plan.steps],
         "targets": dict(plan.targets),
         "bases": dict(plan.bases),
@@ -108,6 +109,7 @@ RESULTS = {
     "renewed": "renew",
     "switched": "switch",
     "verified": "verify",
+    "ended": "record",
 }
 
 

@@ -230,7 +230,7 @@ reason:
   description:
     - Machine-readable cause of a failure, V(unhealthy), V(migration_failed), V(unit_failed), V(bad_archive), V(no_release),
       V(no_user), V(router_silent), V(router_refused), V(unknown_server), V(canary),
-      V(bad_version), V(locked), V(superseded) by a later run, or V(unreachable) with O(tolerate).
+      V(bad_version), V(locked), V(host_error) where files cannot be written, V(superseded) by a later run, or V(unreachable) with O(tolerate).
   returned: on failure
   type: str
 """
@@ -387,6 +387,9 @@ def main() -> None:
         result = STATES[module.params["state"]](module, host)
     except ReleaseError as error:
         module.fail_json(msg=str(error), reason=error.reason, steps=host.done)
+    except OSError as error:
+        done = ", ".join(host.done) or "nothing"
+        module.fail_json(msg=f"{host.name}: {error}. Is the disk full? Done before: {done}.", reason="host_error", steps=host.done)
     before = f"{result.get('previous') or 'no release'}\n"
     after = "".join(f"{line}\n" for line in [result["release"], *result.get("steps", [])]) if result["changed"] else before
     module.exit_json(diff={"before": before, "after": after}, **result)

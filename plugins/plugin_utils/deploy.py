@@ -542,7 +542,7 @@ class Failure:
 
 
 # In which order things fail that are reported together.
-ORDER = ("lock", "fetch", "stop", "keep", "migrate", "beside", "share", "shift", "check", "renew", "switch", "verify")
+ORDER = ("lock", "fetch", "stop", "keep", "migrate", "beside", "share", "shift", "check", "renew", "switch", "verify", "record")
 
 
 def first_failure(proposed: Plan, reports: Iterable[tuple[str, str, Mapping[str, Any]]]) -> Failure | None:
@@ -564,6 +564,9 @@ def verdict(proposed: Plan, failure: Failure | None, returned: Mapping[str, Mapp
     if failure.reason == "lost":
         # Whoever has the lock now knows what each host ran, and is at work on them.
         return f"{proposed.application} {proposed.version} was stopped before {failure.host}. {failure.said}"
+    if failure.action == "record":
+        said = f"its end could not be written down on {failure.host}: {failure.said} Mend that and run it again."
+        return f"{proposed.application} {proposed.version} runs on every host, but {said}"
     doing = {
         "fetch": "could not be unpacked",
         "stop": "could not be stopped for it",

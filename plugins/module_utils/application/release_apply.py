@@ -391,10 +391,14 @@ class Host:
         """
         if self.options["commit"]:
             return
-        if read_json(self.state / RUN, {"id": self.options["run"]})["id"] != self.options["run"]:
-            raise ReleaseError("superseded", f"A later run is at work on {self.name} on this host; this one has changed nothing here.")
+        self.still_mine("this one has changed nothing here")
         if self.origin() is None:
             write_json(self.state / UNFINISHED, {"from": self.current()})
+
+    def still_mine(self, left: str) -> None:
+        """Raise a ReleaseError where a later run has announced itself here; `left` says what this one leaves."""
+        if read_json(self.state / RUN, {"id": self.options["run"]})["id"] != self.options["run"]:
+            raise ReleaseError("superseded", f"A later run is at work on {self.name} on this host; {left}.")
 
     def finish(self, release: str) -> None:
         former = self.current()
@@ -564,6 +568,8 @@ class Host:
         self.began = int(time.time())
         while True:
             time.sleep(LOOK_SECONDS)
+            # Whoever comes after a controller that was killed need not wait until this has seen enough.
+            self.still_mine(f"this one has left {share} % of the requests to {release}")
             found, passed = {}, time.monotonic() - start
             now = self.counts(groups)
             for service, old, new in groups:

@@ -327,6 +327,73 @@ def test_what_cannot_be_is_refused_with_the_reason(given: dict[str, Any], said: 
     assert refusals(**given) == [said]
 
 
+@pytest.mark.parametrize(
+    ("given", "services", "said"),
+    [
+        (
+            {"strategy": "blue_green"},
+            [WEB, WORKER],
+            "strategy blue_green starts as many instances of shop as serve, and has room for fewer (web 1 of 2): set `spare_instances` to "
+            "`instances`, and run the application layer once.",
+        ),
+        ({"strategy": "canary"}, [WORKER], "strategy canary is for requests, and shop has no web service: use rolling."),
+        (
+            {"strategy": "canary", "shares": (25, 60)},
+            [WEB],
+            "The shares of a canary are 25, 60: use whole percentages from 1 to 50, each above the one before.",
+        ),
+        (
+            {"strategy": "canary", "shares": ()},
+            [WEB],
+            "The shares of a canary are none: use whole percentages from 1 to 50, each above the one before.",
+        ),
+    ],
+)
+def test_a_strategy_that_does_not_fit_an_application_is_refused(given: dict[str, Any], services: list[Any], said: str) -> None:
+    request = module.Request("shop", "2", hosts=("app1", "app2"), checksum=SUM, **given)
+    assert list(module.propose(request, applications(services=services), TWO).refusals) == [said]
+
+
+def test_blue_green_and_canary_in_words() -> None:
+    steps = [str(step) for step in ask(fleet(host("app1", seen={"shop-web": instances("1")["shop-web"]})), strategy="blue_green").steps]
+    assert steps[3:6] == [
+        "app1: start shop-web@3002 beside the others, without a request, and wait until it is healthy, "
+        "start shop-web@3003 beside the others, without a request, and wait until it is healthy",
+        "app1: give all requests to the instances that stand by, and drain the others",
+        "ask every routed service through each router and gateway while the instances of before still run",
+    ]
+    assert "app1: drain shop-web@3000, restart it, wait until it is healthy and put it back" in steps[6]
+    shares = [str(step) for step in ask(TWO, strategy="canary").steps if step.action == "share"]
+    assert shares == [f"give {share} % of the requests to 2 on every host, and compare" for share in (5, 25, 50)]
+
+
+def test_what_has_nothing_beside_it_gets_no_part_of_the_requests_and_is_not_asked_before_it_serves() -> None:
+    """A first release, and one that every host has already."""
+    first = fleet(module.Host("app1"))
+    for strategy in ("canary", "blue_green"):
+        assert not {"share", "shift", "check"} & {step.action for step in ask(first, strategy=strategy).steps}
+    joined = fleet(host("app1"), module.Host("app2"))
+    assert [step.action for step in ask(joined, strategy="blue_green").steps if step.action in ("shift", "check")] == ["shift"]
+
+
+def test_the_sum_over_all_hosts_decides_whether_a_canary_goes_on() -> None:
+    def one(requests: int, errors: int) -> dict[str, Any]:
+        return {
+            "compared": {
+                "old": {"requests": 500, "errors": 1, "ms": 10, "blur": 1},
+                "new": {"requests": requests, "errors": errors, "ms": 12, "blur": 1},
+            }
+        }
+
+    limits = module.Limits(requests=200)
+    text, why = module.compared({"app1": one(120, 0), "app2": one(90, 0)}, 5, limits)
+    assert (text, why) == ("5 % for the new release: 210 requests, 0 errors, 12 ms; the old release: 1000 requests, 2 errors, 10 ms", "")
+    assert module.compared({"app1": one(120, 3), "app2": one(90, 4)}, 5, limits)[1] == (
+        "With 5 % of the requests, 7 of 210 requests failed, with the old release 2 of 1000."
+    )
+    assert "at least 200 are needed" in module.compared({"app1": one(120, 0), "app2": {}}, 5, limits)[1]
+
+
 def test_all_reasons_are_said_at_once() -> None:
     assert len(refusals(application="shpo", strategy="x", hosts=("app1", "app9"))) == 3
 
@@ -393,6 +460,15 @@ def test_a_host_that_is_not_back_is_named() -> None:
     failure = module.first_failure(proposed, [("switch", "app2", fail("gone", "unreachable"))])
     said = module.verdict(proposed, failure, {"app1": {}, "app2": fail("no route")})
     assert said.startswith("shop 2 failed on app2. NOT every host is back: app2 is not back on 1: no route Mend that")
+
+
+def test_a_release_whose_end_could_not_be_written_down_runs_and_failed() -> None:
+    proposed = ask(TWO)
+    failure = module.first_failure(proposed, [("record", "app2", fail("No space left on device.", "host_error"))])
+    said = module.verdict(proposed, failure, {})
+    assert said.startswith("shop 2 runs on every host, but its end could not be written down on app2: No space left on device. Mend that")
+    earlier = [("record", "app2", fail("full")), ("switch", "app2", fail("bad"))]
+    assert module.first_failure(proposed, earlier) == module.Failure("switch", "app2", "unhealthy", "bad")
 
 
 def test_a_first_release_has_nothing_to_go_back_to() -> None:

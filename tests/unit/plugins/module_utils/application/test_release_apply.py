@@ -278,3 +278,13 @@ def test_a_comparison_ends_when_there_was_enough_or_when_nothing_came(place: Pla
     monkeypatch.setattr(module.time, "sleep", look)
     old, new = host.compare("2", 50, module.Limits(requests=10), 0, 600)
     assert (old.requests, new.requests) == (12, 12)
+
+
+def test_a_watch_that_a_killed_controller_left_behind_ends_when_the_next_run_comes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the host's lock, and would keep it until enough requests have come."""
+    host = stand(place)
+    host.weigh("2", 5)
+    monkeypatch.setattr(module.time, "sleep", lambda dummy: place.host("3", commit=False, run="second").announce())
+    with pytest.raises(module.ReleaseError, match="this one has left 5 % of the requests to 2") as said:
+        host.compare("2", 5, module.Limits(), 30, 600)
+    assert said.value.reason == "superseded"
