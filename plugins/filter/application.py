@@ -92,6 +92,7 @@ def deploy_plan(
         "shifts": any(step.action == "shift" for step in plan.steps),
         "checks": any(step.action == "check" for step in plan.steps),
         "seconds": plan.seconds,
+        "total": plan.total,
     }
 
 

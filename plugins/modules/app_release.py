@@ -160,7 +160,13 @@ options:
     description: How long a worker without a health path must stay up, in seconds.
     type: int
     default: 2
+  seconds:
+    description: How long the release of all hosts may take, without O(commit). So long runs with O(commit) leave this host alone.
+    type: int
+    default: 0
   checksum: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
+  holder: {description: Filled in by the action plugin; do not set it., type: dict}
+  dead: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
   run: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
   upload: {description: Filled in by the action plugin; do not set it., type: path}
 attributes:
@@ -226,9 +232,13 @@ failure:
   description: What failed, with O(tolerate). It has V(reason) and V(said).
   returned: O(tolerate) and something failed
   type: dict
+holder:
+  description: Who is at work on this host.
+  returned: the reason is V(under_way)
+  type: dict
 reason:
   description:
-    - Machine-readable cause of a failure, V(unhealthy), V(migration_failed), V(unit_failed), V(bad_archive), V(no_release),
+    - Machine-readable cause of a failure, V(under_way), V(unhealthy), V(migration_failed), V(unit_failed), V(bad_archive), V(no_release),
       V(no_user), V(router_silent), V(router_refused), V(unknown_server), V(canary),
       V(bad_version), V(locked), V(host_error) where files cannot be written, V(superseded) by a later run, or V(unreachable) with O(tolerate).
   returned: on failure
@@ -269,6 +279,7 @@ def prepare(module: AnsibleModule, host: Host) -> dict[str, Any]:
             return {"changed": False, "release": release, "need_archive": True}
         steps.append(f"unpacked {release}")
     if not module.check_mode:
+        host.keep_out()
         host.announce()
         if host.user_missing():
             host.make_user()
@@ -281,6 +292,7 @@ def prepare(module: AnsibleModule, host: Host) -> dict[str, Any]:
 def switch(module: AnsibleModule, host: Host) -> dict[str, Any]:
     if not module.check_mode:
         host.take_lock()
+        host.keep_out()
     release, present = host.target()
     if not present and not module.check_mode:
         raise ReleaseError("no_release", f"{host.name} {release} is not on this host; use state: prepared first.")
@@ -374,7 +386,10 @@ def main() -> None:
             "drain_timeout": {"type": "int", "default": 15},
             "healthy_timeout": {"type": "int", "default": 60},
             "settle": {"type": "int", "default": 2},
+            "seconds": {"type": "int", "default": 0},
             "checksum": {"type": "str", "default": ""},
+            "holder": {"type": "dict"},
+            "dead": {"type": "str", "default": ""},
             "run": {"type": "str", "default": ""},
             "upload": {"type": "path"},
         },
@@ -386,7 +401,7 @@ def main() -> None:
     try:
         result = STATES[module.params["state"]](module, host)
     except ReleaseError as error:
-        module.fail_json(msg=str(error), reason=error.reason, steps=host.done)
+        module.fail_json(msg=str(error), reason=error.reason, steps=host.done, **({"holder": error.holder} if error.holder else {}))
     except OSError as error:
         done = ", ".join(host.done) or "nothing"
         module.fail_json(msg=f"{host.name}: {error}. Is the disk full? Done before: {done}.", reason="host_error", steps=host.done)

@@ -303,6 +303,11 @@ class Plan:
         """Return how long the longest step may take: so long the lock has to last between two."""
         return max((step.seconds for step in self.steps), default=0)
 
+    @property
+    def total(self) -> int:
+        """Return how long all steps may take together: so long a run of the tier leaves the hosts alone."""
+        return sum(step.seconds for step in self.steps)
+
 
 @dataclass(frozen=True)
 class Request:

@@ -125,8 +125,10 @@ class Deploy:
             elif current:
                 write_json(self.host.state / DEPLOYED, {"declared": declared, "release": current})
         elif self.host.origin() == self.host.current():
-            # The host is back; one that is not remembers where it has to go.
             (self.host.state / UNFINISHED).unlink(missing_ok=True)
+        elif self.host.origin() is not None:
+            # It is not back: it remembers where it has to go, and nobody is at work any more.
+            write_json(self.host.state / UNFINISHED, {"from": self.host.origin()})
 
     def note(self, entry: Mapping[str, Any]) -> None:
         write_json(self.host.state / HISTORY, recorded(self.history(), entry))

@@ -29,6 +29,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.canary
     weights,
     window,
 )
+from ansible_collections.uptier.platform.plugins.module_utils.application.deploy import shown
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import (
     Plan,
     Seen,
@@ -63,11 +64,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 class ReleaseError(Exception):
-    """Something went wrong; `reason` is for machines, the text for people."""
+    """Something went wrong; `reason` is for machines, the text for people. `holder` is the run that is in the way, if one is."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, holder: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.holder = holder
 
 
 def read(path: Path) -> str:
@@ -392,8 +394,27 @@ class Host:
         if self.options["commit"]:
             return
         self.still_mine("this one has changed nothing here")
-        if self.origin() is None:
-            write_json(self.state / UNFINISHED, {"from": self.current()})
+        origin = self.origin()
+        until = {"until": time.time() + self.options["seconds"], "holder": self.options["holder"]}
+        write_json(self.state / UNFINISHED, {"from": self.current() if origin is None else origin, **until})
+
+    def keep_out(self) -> None:
+        """Leave a host alone on which a release of the fleet is under way, or was until lately.
+
+        Raises:
+            ReleaseError: so it is, and its holder is not known to be dead.
+        """
+        found = read_json(self.state / UNFINISHED, {})
+        holder = found.get("holder")
+        if not self.options["commit"] or not holder or found["until"] <= time.time() or holder["id"] == self.options["dead"]:
+            return
+        raise ReleaseError(
+            "under_way",
+            f"{self.name} is being released by name by {holder['who']} on {holder['controller']} (process {holder['process']}), and this host takes "
+            f"part. Wait until that has ended. Should that run be dead, run deploy.yml or rollback.yml; runs on {holder['controller']} know it "
+            f"by themselves, others at {shown(found['until'])}.",
+            holder,
+        )
 
     def still_mine(self, left: str) -> None:
         """Raise a ReleaseError where a later run has announced itself here; `left` says what this one leaves."""

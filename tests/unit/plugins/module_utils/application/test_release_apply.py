@@ -86,6 +86,7 @@ class Place:
     def host(self, version: str = "1", **given: Any) -> module.Host:
         options = {"application": "shop", "router_socket": "", "services": [SERVICE], "version": version, "checksum": "", "declared": "x"}
         times = {"drain_timeout": 1, "healthy_timeout": 60, "migrate": "", "keep": 5, "host_header": "shop.test", "run": "first"}
+        times |= {"seconds": 900, "holder": {"id": "first", "who": "anna", "controller": "ci", "process": 7}, "dead": ""}
         host = module.Host(self.systemd.run, {**options, **times, **given})
         host.router = self.router
         return host
@@ -288,3 +289,19 @@ def test_a_watch_that_a_killed_controller_left_behind_ends_when_the_next_run_com
     with pytest.raises(module.ReleaseError, match="this one has left 5 % of the requests to 2") as said:
         host.compare("2", 5, module.Limits(), 30, 600)
     assert said.value.reason == "superseded"
+
+
+def test_a_run_of_the_tier_leaves_a_host_alone_while_it_is_released_by_name(place: Place) -> None:
+    """It would bring back what the inventory says, host by host, while the release goes on."""
+    place.switch("2", commit=False)
+    with pytest.raises(
+        module.ReleaseError, match=r"shop is being released by name by anna on ci \(process 7\), and this host takes part"
+    ) as said:
+        place.host("1", commit=True).keep_out()
+    assert (said.value.reason, said.value.holder and said.value.holder["id"]) == ("under_way", "first")
+    place.host("1", commit=True, dead="first").keep_out()
+    place.host("2", commit=False).keep_out()
+    place.switch("2", commit=False, seconds=-1)  # long ago
+    place.host("1", commit=True).keep_out()
+    place.host("2", commit=False).commit("2")
+    place.host("1", commit=True).keep_out()
