@@ -165,6 +165,8 @@ def test_memory_is_shared_and_the_spare_instance_counts() -> None:
     worker = {"name": "worker", "kind": "worker", "command": "w", "limits": {"memory_mb": 100}}
     found = module.units(sample(web(), worker), memory_mb=2000, share=0.5)
     assert [(service["service"], service["memory_mb"]) for service in found] == [("web", 300), ("worker", 100)]
+    found = module.units(sample(web(spare_instances=2), worker), memory_mb=2000, share=0.5)
+    assert [(module.ports(service), service["memory_mb"]) for service in found][0] == ([3000, 3001, 3002, 3003], 225)
 
 
 def test_too_little_memory_is_refused() -> None:
