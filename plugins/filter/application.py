@@ -89,6 +89,7 @@ def deploy_plan(
         "stops_first": strategy.stops_first,
         "beside": strategy.beside,
         "shares": [step.share for step in plan.steps if step.action == "share"],
+        "sharers": plan.sharers,
         "shifts": any(step.action == "shift" for step in plan.steps),
         "checks": any(step.action == "check" for step in plan.steps),
         "seconds": plan.seconds,

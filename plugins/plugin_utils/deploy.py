@@ -290,6 +290,7 @@ class Plan:
     version: str
     strategy: str
     steps: tuple[Step, ...] = ()
+    sharers: int = 0  # hosts on which both releases get requests during a canary
     targets: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[str, ...] = ()
@@ -370,7 +371,9 @@ def propose(
         Step("record"),
         Step("unlock"),
     ]
-    return Plan(request.application, version, request.strategy, tuple(steps), targets, {host.name: host.base for host in hosts})
+    sharers = len(_shared(situation, _beside(situation)[1])) if strategy.beside else 0
+    bases = {host.name: host.base for host in hosts}
+    return Plan(request.application, version, request.strategy, tuple(steps), sharers, targets, bases)
 
 
 def services_of(application: model.Application) -> tuple[Service, ...]:

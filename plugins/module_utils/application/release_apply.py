@@ -575,6 +575,10 @@ class Host:
                 self.router.weigh(service.backend, server_name(key), of_old)
             for key in new if share else ():
                 self.into_service(Step("share", service, key))
+            for key in old if share else ():
+                # A run that was killed has given all requests to the new ones.
+                if (self.router.server(service.backend, server_name(key)) or {"status": ""})["status"].startswith("DRAIN"):
+                    self.into_service(Step("share", service, key), must=False)
 
     def compare(self, release: str, share: int, limits: Limits, seconds: float, patience: float) -> tuple[Window, Window]:
         """Watch a part of the requests; return what the old and the new release did with theirs in the same time.

@@ -365,6 +365,8 @@ def test_blue_green_and_canary_in_words() -> None:
     assert "app1: drain shop-web@3000, restart it, wait until it is healthy and put it back" in steps[6]
     shares = [str(step) for step in ask(TWO, strategy="canary").steps if step.action == "share"]
     assert shares == [f"give {share} % of the requests to 2 on every host, and compare" for share in (5, 25, 50)]
+    assert ask(TWO, strategy="canary").sharers == 2
+    assert ask(fleet(host("app1"), module.Host("app2")), strategy="canary").sharers == 1
 
 
 def test_what_has_nothing_beside_it_gets_no_part_of_the_requests_and_is_not_asked_before_it_serves() -> None:

@@ -305,3 +305,10 @@ def test_a_run_of_the_tier_leaves_a_host_alone_while_it_is_released_by_name(plac
     place.host("1", commit=True).keep_out()
     place.host("2", commit=False).commit("2")
     place.host("1", commit=True).keep_out()
+
+
+def test_a_canary_after_a_killed_run_that_had_shifted_all_requests_shares_them(place: Place) -> None:
+    stand(place).shift("2")
+    assert place.router.state["i3000"] == "DRAIN"
+    place.host("2", commit=False).weigh("2", 25)
+    assert place.router.state == {"i3000": "UP", "i3001": "UP"}
