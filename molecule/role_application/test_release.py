@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the hosts look like after a release that failed and one that did not, both under load."""
+"""What the hosts look like after releases that failed and some that did not; test_deploy.py, which comes before, makes the last ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from harness.platform import wait
 
 testinfra_hosts = ["app"]
 UNITS = ("sample-web@3000", "sample-web@3001")
-
-
-def test_no_request_failed(lab) -> None:
-    seen = json.loads(lab.host("peer1").check_output("cat /run/load.json"))
-    assert set(seen) <= {"1.0.0", "1.0.1"}, seen
-    assert seen["1.0.0"] > 10
-    assert seen["1.0.1"] > 10
 
 
 def test_every_instance_runs_the_new_release(host) -> None:

@@ -172,6 +172,32 @@ def test_a_reload_keeps_what_is_known(lab, host) -> None:
         command(host, "set server shop-web/i4001 state ready")
 
 
+# Sends 400 requests on one connection and counts which instance has answered.
+COUNTING = """
+import collections, http.client, ssl, sys
+context = ssl.create_default_context(cafile="/etc/uptier/pki/ca.crt")
+context.load_cert_chain("/etc/uptier/pki/host.crt", "/etc/uptier/pki/host.key")
+ask, seen = http.client.HTTPSConnection(sys.argv[1], 8443, timeout=60, context=context), collections.Counter()
+for dummy in range(400):
+    ask.request("GET", "/", headers={"Host": "shop.test"})
+    seen[ask.getresponse().read().split()[0].decode()] += 1
+print(seen["4000"], seen["4001"])
+"""
+
+
+def test_requests_are_split_by_weight(lab, host) -> None:
+    """A canary relies on it, to within two points; both versions of HAProxy do it by turns."""
+    command(host, "set server shop-web/i4000 weight 247")
+    command(host, "set server shop-web/i4001 weight 13")
+    try:
+        answers = lab.host("peer1").check_output(f"python3 -c '{COUNTING}' {lab.addresses[router_of(lab, host)]}").split()
+    finally:
+        for name in ("i4000", "i4001"):
+            command(host, f"set server shop-web/{name} weight 1")
+    assert sum(map(int, answers)) == 400
+    assert 12 <= int(answers[1]) <= 28
+
+
 def command(host, text: str) -> str:
     code = (
         "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/admin.sock'); "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.uptier.platform.plugins.module_utils.application.canary import Limits
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import server_name
 from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, deploy, domains
 from ansible_collections.uptier.platform.plugins.plugin_utils.archives import checksum
@@ -68,8 +69,10 @@ def deploy_plan(
         archive=archive,
         checksum=checksum(path) if archive and path.is_file() and not request["back"] else "",
         back=bool(request["back"]),
+        shares=tuple(int(share) for share in request.get("shares", ())),
     )
     limits = deploy.Times(**{key: int(value) for key, value in times.items()})
+    strategy = deploy.STRATEGIES.get(asked.strategy, deploy.STRATEGIES["rolling"])
     plan = deploy.propose(asked, complete, {host: deploy.host_of(host, one) for host, one in told.items()}, limits)
     return {
         "application": name,
@@ -78,17 +81,38 @@ def deploy_plan(
         "strategy": plan.strategy,
         "archive": archive if asked.checksum else "",
         "refusals": list(plan.refusals),
+        "seen": next((str(entry["id"]) for host in hosts[:1] if host in told for entry in reversed(told[host]["history"])), ""),
         "steps": [str(step) for step in plan.steps],
         "targets": dict(plan.targets),
         "bases": dict(plan.bases),
         "migrates": plan.migrates,
-        "stops_first": plan.strategy in deploy.STRATEGIES and deploy.STRATEGIES[plan.strategy].stops_first,
+        "stops_first": strategy.stops_first,
+        "beside": strategy.beside,
+        "shares": [step.share for step in plan.steps if step.action == "share"],
+        "sharers": plan.sharers,
+        "shifts": any(step.action == "shift" for step in plan.steps),
+        "checks": any(step.action == "check" for step in plan.steps),
         "seconds": plan.seconds,
+        "total": plan.total,
     }
 
 
 # Results in which tasks of the role leave what failed, and the step of the plan to which each belongs.
-RESULTS = {"fetched": "fetch", "stopped": "stop", "renewed": "renew", "switched": "switch", "verified": "verify"}
+RESULTS = {
+    "fetched": "fetch",
+    "stopped": "stop",
+    "kept": "keep",
+    "migrated": "migrate",
+    "beside": "beside",
+    "shared": "share",
+    "canary": "share",
+    "shifted": "shift",
+    "checked": "check",
+    "renewed": "renew",
+    "switched": "switch",
+    "verified": "verify",
+    "ended": "record",
+}
 
 
 def deploy_failure(plan: dict[str, Any], hostvars: Mapping[str, Any], gateways: list[str]) -> dict[str, str]:
@@ -114,6 +138,14 @@ def deploy_failure(plan: dict[str, Any], hostvars: Mapping[str, Any], gateways: 
         "reason": failure.reason,
         "said": deploy.verdict(proposed, failure, returned),
     }
+
+
+def canary(plan: dict[str, Any], hostvars: Mapping[str, Any], share: int, limits: dict[str, Any]) -> dict[str, Any]:
+    """Return how a release did with its part of the requests on all hosts, as text; with a failure where that is not enough to go on."""
+    reports = {host: hostvars[host].get("__app_shared") or {} for host in plan["targets"]}
+    given = Limits(int(limits["requests"]), float(limits["errors"]), float(limits["slower"]))
+    text, why = deploy.compared(reports, int(share), given)
+    return {"text": text, **({"failure": {"reason": "canary", "said": why}} if why else {})}
 
 
 def questions(application: dict[str, Any], routers: list[dict[str, Any]], router_port: int, gateway_port: int) -> list[dict[str, Any]]:
@@ -144,6 +176,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "applications": applications,
+            "app_canary": canary,
             "app_deploy_plan": deploy_plan,
             "app_deploy_failure": deploy_failure,
             "app_files": over_applications(application.files),

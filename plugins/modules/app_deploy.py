@@ -33,6 +33,11 @@ options:
     description: How long the lock lasts unless it is renewed.
     type: int
     default: 600
+  seen:
+    description:
+      - The newest entry of the record when the release was planned, with O(state=locked). Where there is another one now, the plan is
+        out of date, and the module fails. Without it, nothing is compared.
+    type: str
   result:
     description: How the release ended.
     type: str
@@ -112,7 +117,7 @@ failure:
   returned: O(tolerate) and something failed
   type: dict
 reason:
-  description: Machine-readable cause of a failure, V(locked) or V(lost).
+  description: Machine-readable cause of a failure, V(locked), V(lost), V(outdated) or V(host_error).
   returned: on failure
   type: str
 """
@@ -127,7 +132,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
 def act(module: AnsibleModule, deploy: Deploy) -> dict[str, Any]:
     given = module.params
     if given["state"] == "locked":
-        return {"lock": deploy.take(given["what"], given["seconds"], given["dead"], write=not module.check_mode)}
+        return {"lock": deploy.take(given["what"], given["seconds"], given["dead"], not module.check_mode, given["seen"])}
     if module.check_mode:
         return {}
     if given["state"] == "renewed":
@@ -145,6 +150,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["locked", "renewed", "ended"], "required": True},
             "what": {"type": "str", "default": ""},
             "seconds": {"type": "int", "default": 600},
+            "seen": {"type": "str"},
             "result": {"type": "str", "choices": ["succeeded", "failed"], "default": "succeeded"},
             "version": {"type": "str", "default": ""},
             "before": {"type": "str", "default": ""},
@@ -165,6 +171,8 @@ def main() -> None:
         module.fail_json(msg=str(error), reason=error.reason, holder=error.lock["holder"])
     except ReleaseError as error:
         module.fail_json(msg=str(error), reason=error.reason)
+    except OSError as error:
+        module.fail_json(msg=f"This host could not be told about the release: {error}. Is its disk full?", reason="host_error")
 
 
 if __name__ == "__main__":

@@ -49,9 +49,42 @@ options:
       - V(prepared) makes the system user and unpacks the release.
       - V(switched) migrates and switches.
       - V(stopped) drains and stops every instance. Each keeps its release.
+      - V(migrated) migrates the database, and nothing else.
+      - V(beside) starts the release in every spare instance and waits until all are healthy. No request comes to them.
+      - V(shared) gives these O(share) percent of the requests, and compares both releases by the statistics of the router. A new
+        release that is worse loses its requests at once, and the module fails.
+      - V(shifted) gives them all requests. The old instances are drained and keep running.
     type: str
-    choices: [prepared, switched, stopped]
+    choices: [prepared, switched, stopped, migrated, beside, shared, shifted]
     default: switched
+  beside:
+    description: Whether the release stands by in spare instances since O(state=beside), which need not prove itself once more.
+    type: bool
+    default: false
+  share:
+    description: Part of the requests that the release gets, in percent, with O(state=shared).
+    type: int
+    default: 5
+  share_requests:
+    description: Requests that either release must have had before they are compared; fewer errors than that count where they are many.
+    type: int
+    default: 200
+  share_seconds:
+    description: How long both are watched at least, in seconds.
+    type: int
+    default: 30
+  share_patience:
+    description: After this time RV(compared) is returned, whatever there was, in seconds.
+    type: int
+    default: 600
+  share_errors:
+    description: Points of a percentage by which the new release may fail more often than the old one.
+    type: float
+    default: 1.0
+  share_slower:
+    description: Times the mean response time of the old release, and 50 ms besides, that a request may take.
+    type: float
+    default: 2.0
   archive:
     description: The release on the controller, a tar archive. Sent only where it is not unpacked yet; may be missing when it is.
     type: path
@@ -79,6 +112,10 @@ options:
         description: Instance that runs during a release only; V(0) for none.
         type: int
         default: 0
+      spares:
+        description: How many such instances there are, counted from O(services[].spare).
+        type: int
+        default: 1
       port:
         description: First port; V(0) for a service without one.
         type: int
@@ -123,7 +160,13 @@ options:
     description: How long a worker without a health path must stay up, in seconds.
     type: int
     default: 2
+  seconds:
+    description: How long the release of all hosts may take, without O(commit). So long runs with O(commit) leave this host alone.
+    type: int
+    default: 0
   checksum: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
+  holder: {description: Filled in by the action plugin; do not set it., type: dict}
+  dead: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
   run: {description: Filled in by the action plugin; do not set it., type: str, default: ""}
   upload: {description: Filled in by the action plugin; do not set it., type: path}
 attributes:
@@ -181,14 +224,23 @@ steps:
   type: list
   elements: str
   sample: [try shop-web@3002.service, replace shop-web@3000.service]
+compared:
+  description: What the V(old) and the V(new) release did in the same time, with C(requests), C(errors), C(ms) and its C(blur).
+  returned: O(state=shared)
+  type: dict
 failure:
   description: What failed, with O(tolerate). It has V(reason) and V(said).
   returned: O(tolerate) and something failed
   type: dict
+holder:
+  description: Who is at work on this host.
+  returned: the reason is V(under_way)
+  type: dict
 reason:
   description:
-    - Machine-readable cause of a failure, V(unhealthy), V(migration_failed), V(unit_failed), V(bad_archive), V(no_release),
-      V(no_user), V(router_silent), V(bad_version), V(locked), V(superseded) by a later run, or V(unreachable) with O(tolerate).
+    - Machine-readable cause of a failure, V(under_way), V(unhealthy), V(migration_failed), V(unit_failed), V(bad_archive), V(no_release),
+      V(no_user), V(router_silent), V(router_refused), V(unknown_server), V(canary),
+      V(bad_version), V(locked), V(host_error) where files cannot be written, V(superseded) by a later run, or V(unreachable) with O(tolerate).
   returned: on failure
   type: str
 """
@@ -197,6 +249,7 @@ import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.application.canary import Limits
 from ansible_collections.uptier.platform.plugins.module_utils.application.release_apply import Host, ReleaseError
 
 SERVICE = {
@@ -204,6 +257,7 @@ SERVICE = {
     "kind": {"type": "str", "choices": ["web", "worker"], "default": "web"},
     "instances": {"type": "list", "elements": "int", "required": True},
     "spare": {"type": "int", "default": 0},
+    "spares": {"type": "int", "default": 1},
     "port": {"type": "int", "default": 0},
     "health": {"type": "str", "default": ""},
     "backend": {"type": "str", "default": ""},
@@ -225,6 +279,7 @@ def prepare(module: AnsibleModule, host: Host) -> dict[str, Any]:
             return {"changed": False, "release": release, "need_archive": True}
         steps.append(f"unpacked {release}")
     if not module.check_mode:
+        host.keep_out()
         host.announce()
         if host.user_missing():
             host.make_user()
@@ -237,6 +292,7 @@ def prepare(module: AnsibleModule, host: Host) -> dict[str, Any]:
 def switch(module: AnsibleModule, host: Host) -> dict[str, Any]:
     if not module.check_mode:
         host.take_lock()
+        host.keep_out()
     release, present = host.target()
     if not present and not module.check_mode:
         raise ReleaseError("no_release", f"{host.name} {release} is not on this host; use state: prepared first.")
@@ -249,6 +305,8 @@ def switch(module: AnsibleModule, host: Host) -> dict[str, Any]:
         host.begin()
         if migrate:
             host.migrate(release)
+        # What is drained and stays as it is serves before a spare instance beside it goes.
+        host.put_back(planned)
         host.apply(planned, release)
         host.put_back()
         host.finish(release)
@@ -267,12 +325,54 @@ def stop(module: AnsibleModule, host: Host) -> dict[str, Any]:
     return {"changed": bool(steps), "release": current, "previous": current, "pending": bool(current), "steps": steps}
 
 
+def aside(module: AnsibleModule, host: Host) -> dict[str, Any]:
+    """Do one of the things that leave every old instance running."""
+    state, share = module.params["state"], module.params["share"]
+    release = host.target()[0]
+    planned, migrate, told = host.standing_by(release), state == "migrated" and host.unmigrated(release), {}
+    steps = [f"migrated to {release}"] if migrate else [str(step) for step in planned.steps] if state == "beside" else []
+    if not module.check_mode:
+        host.take_lock()
+        host.begin()
+        if migrate:
+            host.migrate(release)
+        elif state == "beside":
+            host.apply(planned, release)
+        elif state == "shifted":
+            host.shift(release)
+        elif state == "shared":
+            limits = Limits(module.params["share_requests"], module.params["share_errors"], module.params["share_slower"])
+            host.weigh(release, share)
+            old, new = host.compare(release, share, limits, module.params["share_seconds"], module.params["share_patience"])
+            told = {"compared": {"old": vars(old), "new": vars(new)}}
+        steps = host.done
+    return {"changed": bool(steps), "release": release, "previous": host.current(), "pending": True, "steps": steps, **told}
+
+
+STATES = {
+    "prepared": prepare,
+    "switched": switch,
+    "stopped": stop,
+    "migrated": aside,
+    "beside": aside,
+    "shared": aside,
+    "shifted": aside,
+}
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "application": {"type": "str", "required": True},
             "version": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["prepared", "switched", "stopped"], "default": "switched"},
+            "state": {"type": "str", "choices": list(STATES), "default": "switched"},
+            "beside": {"type": "bool", "default": False},
+            "share": {"type": "int", "default": 5},
+            "share_requests": {"type": "int", "default": 200},
+            "share_seconds": {"type": "int", "default": 30},
+            "share_patience": {"type": "int", "default": 600},
+            "share_errors": {"type": "float", "default": 1.0},
+            "share_slower": {"type": "float", "default": 2.0},
             "declared": {"type": "str", "default": ""},
             "commit": {"type": "bool", "default": True},
             "tolerate": {"type": "bool", "default": False},
@@ -286,7 +386,10 @@ def main() -> None:
             "drain_timeout": {"type": "int", "default": 15},
             "healthy_timeout": {"type": "int", "default": 60},
             "settle": {"type": "int", "default": 2},
+            "seconds": {"type": "int", "default": 0},
             "checksum": {"type": "str", "default": ""},
+            "holder": {"type": "dict"},
+            "dead": {"type": "str", "default": ""},
             "run": {"type": "str", "default": ""},
             "upload": {"type": "path"},
         },
@@ -296,9 +399,12 @@ def main() -> None:
         module.fail_json(msg=f"version is {module.params['version']!r}; use letters, digits, dot, _ and -.", reason="bad_version")
     host = Host(module.run_command, module.params)
     try:
-        result = {"prepared": prepare, "switched": switch, "stopped": stop}[module.params["state"]](module, host)
+        result = STATES[module.params["state"]](module, host)
     except ReleaseError as error:
-        module.fail_json(msg=str(error), reason=error.reason, steps=host.done)
+        module.fail_json(msg=str(error), reason=error.reason, steps=host.done, **({"holder": error.holder} if error.holder else {}))
+    except OSError as error:
+        done = ", ".join(host.done) or "nothing"
+        module.fail_json(msg=f"{host.name}: {error}. Is the disk full? Done before: {done}.", reason="host_error", steps=host.done)
     before = f"{result.get('previous') or 'no release'}\n"
     after = "".join(f"{line}\n" for line in [result["release"], *result.get("steps", [])]) if result["changed"] else before
     module.exit_json(diff={"before": before, "after": after}, **result)

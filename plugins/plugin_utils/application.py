@@ -8,8 +8,8 @@ that is used alone completes its own variable, and one that gets a completed lis
 is said by application_check.problems(); completed() leaves out what it cannot read.
 
 An application has services, a service has a kind. A service of a routed kind (`web`) has one port for each instance,
-counted from its base port, and one more: the port after the last is kept for the instance that starts with a new release
-while all others still run the old one.
+counted from its base port, and at least one more: the ports after the last are kept for `spare_instances`, which start with a
+new release while all others still run the old one.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Service(TypedDict):
     command: str
     port: int
     instances: int  # on each application host
+    spare_instances: int  # besides, during a release only
     database_connections: int  # of each process
     health: str
     path: str
@@ -83,7 +84,8 @@ class Unit(TypedDict):
     routed: bool
     command: str
     instances: list[int]  # ports, or 1, 2, ... without one
-    spare: int  # port of the instance that runs during a release only, or 0
+    spare: int  # port of the first instance that runs during a release only, or 0
+    spares: int  # how many of them there are
     port: int
     health: str
     path: str
@@ -141,6 +143,7 @@ SERVICE: dict[str, Field] = {
     "command": Field("str", required=True),
     "port": Field("int", 0),
     "instances": Field("int", 1),
+    "spare_instances": Field("int", 1),
     "database_connections": Field("int", DATABASE_CONNECTIONS),
     "health": Field("str"),
     "path": Field("str", "/"),
@@ -279,7 +282,7 @@ def all_domains(application: Application) -> list[str]:
 
 def processes(service: Service) -> int:
     """Return how many processes of a service a host runs at once, during a release too."""
-    return service["instances"] + (1 if routed(service) else 0)
+    return service["instances"] + (service["spare_instances"] if routed(service) else 0)
 
 
 def services(applications: Iterable[Application]) -> list[Unit]:
@@ -299,6 +302,7 @@ def services(applications: Iterable[Application]) -> list[Unit]:
                     # A service without a port tells its instances apart by number.
                     "instances": list(range(port, port + count) if port else range(1, count + 1)),
                     "spare": port + count if port and routed(service) else 0,
+                    "spares": service["spare_instances"] if port and routed(service) else 0,
                     "port": port,
                     "health": service["health"],
                     "path": service["path"],
@@ -314,8 +318,8 @@ def services(applications: Iterable[Application]) -> list[Unit]:
 
 
 def ports(unit: Unit) -> list[int]:
-    """Return every port on loopback that a service takes on a host, the spare one last."""
-    return [*unit["instances"], *([unit["spare"]] if unit["spare"] else [])] if unit["port"] else []
+    """Return every port on loopback that a service takes on a host, the spare ones last."""
+    return [*unit["instances"], *range(unit["spare"], unit["spare"] + unit["spares"])] if unit["port"] else []
 
 
 def routes(applications: Iterable[Application]) -> list[dict[str, Any]]:
@@ -329,6 +333,7 @@ def routes(applications: Iterable[Application]) -> list[dict[str, Any]]:
             "websocket": service["websocket"],
             "ports": service["instances"],
             "spare_port": service["spare"],
+            "spare_count": service["spares"],
         }
         for service in services(applications)
         if service["routed"]
@@ -397,11 +402,11 @@ def pools(applications: Iterable[Application], hosts: int, budget: int) -> list[
 def units(applications: Iterable[Application], memory_mb: int, share: float) -> list[Unit]:
     """Return all services with the memory each of their processes may take.
 
-    What the user has not fixed shares the rest evenly; the spare instance of a routed service counts, since it runs
+    What the user has not fixed shares the rest evenly; spare instances of a routed service count, since they run
     beside the others during a release.
     """
     found = services(applications)
-    slots = {service["unit"]: len(service["instances"]) + (1 if service["spare"] else 0) for service in found}
+    slots = {service["unit"]: len(service["instances"]) + service["spares"] for service in found}
     left = memory_mb * share - sum(service["memory_mb"] * slots[service["unit"]] for service in found)
     open_slots = sum(slots[service["unit"]] for service in found if not service["memory_mb"])
     each = int(left // open_slots) if open_slots else 0
@@ -439,7 +444,7 @@ def release_services(found: Iterable[Unit], name: str) -> list[dict[str, Any]]:
     """Return the services of one application as the module app_release takes them."""
     return [
         {
-            **{key: service[key] for key in ("unit", "kind", "instances", "spare", "port", "health")},  # type: ignore[literal-required]
+            **{key: service[key] for key in ("unit", "kind", "instances", "spare", "spares", "port", "health")},  # type: ignore[literal-required]
             "backend": service["unit"] if service["routed"] else "",
         }
         for service in found

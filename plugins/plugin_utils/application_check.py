@@ -261,13 +261,17 @@ def _needed(key: str, kind: str) -> tuple[str, str]:
 
 def _numbers(where: str, value: Any, routed: bool) -> Iterator[Problem]:
     count, port, connections = value("instances"), value("port"), value("database_connections")
+    spares = value("spare_instances")
     if count is not None and count < 1:
         yield Problem(f"{where}: instances", f"is {count}", "Write 1 or more, on each application host; to stop a service, remove it.")
+    if routed and spares is not None and not 1 <= spares <= max(1, count or 1):
+        fix = "Write 1, or up to as many as `instances`: so many start with a release beside the others."
+        yield Problem(f"{where}: spare_instances", f"is {spares}", fix)
     if connections is not None and connections < 0:
         yield Problem(f"{where}: database_connections", f"is {connections}", "Write what each process opens at most, 0 for none.")
     if not port:
         return
-    last = port + max(1, count or 1) - (0 if routed else 1)
+    last = port + max(1, count or 1) - 1 + (max(1, spares or 1) if routed else 0)
     if not UNPRIVILEGED <= port <= LAST:
         yield Problem(f"{where}: port", f"is {port}", f"Use {UNPRIVILEGED} to {LAST}; users reach 443, at the gateway.")
     elif last > LAST:

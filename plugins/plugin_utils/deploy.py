@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.application.canary import Limits, Window, judge, together
 from ansible_collections.uptier.platform.plugins.module_utils.application.deploy import held_text, shown
-from ansible_collections.uptier.platform.plugins.module_utils.application.release import Seen, Service, plan, release_name
+from ansible_collections.uptier.platform.plugins.module_utils.application.release import Seen, Service, plan, release_name, sides, stand_by
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import Step as Part
 from ansible_collections.uptier.platform.plugins.plugin_utils import application as model
 from ansible_collections.uptier.platform.plugins.plugin_utils import domains
@@ -35,6 +36,7 @@ class Times:
     stop: int = 30
     migrate: int = 600
     verify: int = 60
+    patience: int = 600  # for enough requests to compare two releases
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,17 @@ class Step:
     release: str = ""
     parts: tuple[Part, ...] = ()
     seconds: int = 0
+    share: int = 0
 
     def __str__(self) -> str:
         words = {
             "lock": "take the lock",
             "fetch": f"{self.host}: unpack {self.release}",
             "stop": f"{self.host}: drain and stop every instance",
+            "beside": f"{self.host}: {listed(part_text(part) for part in self.parts) or 'nothing to start beside'}",
+            "share": f"give {self.share} % of the requests to {self.release} on every host, and compare",
+            "shift": f"{self.host}: give all requests to the instances that stand by, and drain the others",
+            "check": "ask every routed service through each router and gateway while the instances of before still run",
             "migrate": f"{self.host}: migrate the database to {self.release}",
             "switch": f"{self.host}: {listed(part_text(part) for part in self.parts) or 'nothing to switch'}",
             "verify": "ask every routed service through each router and gateway",
@@ -114,6 +121,7 @@ def part_text(part: Part) -> str:
     unit = part.unit.removesuffix(".service")
     return {
         "try": f"start {unit} beside the others and wait until it is healthy",
+        "stand": f"start {unit} beside the others, without a request, and wait until it is healthy",
         "replace": f"drain {unit}, restart it, wait until it is healthy and put it back",
         "start": f"start {unit} and wait until it is healthy",
         "retire": f"drain and stop {unit}",
@@ -130,6 +138,7 @@ class Situation:
     targets: Mapping[str, str]  # release by host
     migrate: bool
     times: Times
+    shares: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,16 +151,42 @@ class Strategy:
     steps: Callable[[Situation], list[Step]]
     # Before the first host is switched, all are stopped.
     stops_first: bool = False
+    # Before the first host is switched, the release stands by in spare instances of all.
+    beside: bool = False
+    # These get parts of the requests, which are compared; or all of them at once.
+    shares: bool = False
+    shifts: bool = False
 
 
-def _switch(situation: Situation, host: Host, seen: Mapping[str, Mapping[int, Seen]]) -> Step:
-    release, times = situation.targets[host.name], situation.times
-    marked = {unit: {number: as_marked(one) for number, one in instances.items()} for unit, instances in seen.items()}
-    parts = plan(situation.services, release, {service.unit: release for service in situation.services}, marked).steps
-    # It has to get healthy by itself, and then for the router.
-    each = times.drain + times.stop + 2 * times.healthy
+def _each(times: Times) -> int:
+    """Return how long one instance may take: to get healthy by itself, and then for the router."""
+    return times.drain + times.stop + 2 * times.healthy
+
+
+def _marked(seen: Mapping[str, Mapping[int, Seen]]) -> dict[str, dict[int, Seen]]:
+    return {unit: {number: as_marked(one) for number, one in instances.items()} for unit, instances in seen.items()}
+
+
+def _switch(situation: Situation, host: Host, seen: Mapping[str, Mapping[int, Seen]], beside: bool = False) -> Step:
+    release = situation.targets[host.name]
+    wanted = {service.unit: release for service in situation.services}
+    parts = plan(situation.services, release, wanted, _marked(seen), beside).steps
     # An instance that does not get healthy is put back, which is a second restart.
-    return Step("switch", host.name, release, tuple(parts), (len(parts) + 1) * each + SLACK_SECONDS)
+    return Step("switch", host.name, release, tuple(parts), (len(parts) + 1) * _each(situation.times) + SLACK_SECONDS)
+
+
+def _beside(situation: Situation) -> tuple[list[Step], dict[str, Mapping[str, Mapping[int, Seen]]]]:
+    """Return the steps that have the release stand by on every host, and what is seen there then."""
+    steps, later = [], {}
+    for host in situation.hosts:
+        release = situation.targets[host.name]
+        parts = stand_by(situation.services, release, {service.unit: release for service in situation.services}, _marked(host.seen)).steps
+        steps.append(Step("beside", host.name, release, tuple(parts), (len(parts) + 1) * _each(situation.times) + SLACK_SECONDS))
+        seen = {unit: dict(instances) for unit, instances in host.seen.items()}
+        for part in parts:
+            seen.setdefault(part.service.unit, {})[part.instance] = Seen(True, False, release)
+        later[host.name] = seen
+    return steps, later
 
 
 def as_marked(seen: Seen) -> Seen:
@@ -185,8 +220,64 @@ def recreate(situation: Situation) -> list[Step]:
     return [*stops, *_migrate(situation), *(_switch(situation, host, seen) for host, seen in zip(situation.hosts, stopped, strict=True))]
 
 
+def _shared(situation: Situation, later: Mapping[str, Mapping[str, Mapping[int, Seen]]]) -> list[Host]:
+    """Return the hosts on which both releases can get requests; a first release has nothing beside it."""
+
+    def both(host: Host) -> bool:
+        release = situation.targets[host.name]
+        return bool(
+            sides(situation.services, release, {service.unit: release for service in situation.services}, _marked(later[host.name]))
+        )
+
+    return [host for host in situation.hosts if both(host)]
+
+
+def blue_green(situation: Situation) -> list[Step]:
+    """As many new instances as there are old ones, on all hosts; then all requests at once; the old ones go when all is well."""
+    stands, later = _beside(situation)
+    wait = situation.times.healthy + situation.times.drain + SLACK_SECONDS
+    shifts = [Step("shift", host.name, situation.targets[host.name], seconds=wait) for host in _shared(situation, later)]
+    # Where a host has just joined, nothing could answer through its router yet.
+    everywhere = all(
+        any(one.active for one in later[host.name].get(service.unit, {}).values())
+        for host in situation.hosts
+        for service in situation.services
+        if service.backend
+    )
+    return [
+        *_migrate(situation),
+        *stands,
+        *shifts,
+        *([Step("check", seconds=situation.times.verify + SLACK_SECONDS)] if shifts and everywhere else []),
+        *(_switch(situation, host, later[host.name], beside=True) for host in situation.hosts),
+    ]
+
+
+def canary(situation: Situation) -> list[Step]:
+    """A part of the requests of every host, in steps, each compared with the old release; then one host after the other."""
+    stands, later = _beside(situation)
+    release = next(iter(situation.targets.values()))
+    wait = situation.times.patience + situation.times.healthy + SLACK_SECONDS
+    return [
+        *_migrate(situation),
+        *stands,
+        *(Step("share", release=release, seconds=wait, share=share) for share in (situation.shares if _shared(situation, later) else ())),
+        *(_switch(situation, host, later[host.name], beside=True) for host in situation.hosts),
+    ]
+
+
 STRATEGIES: dict[str, Strategy] = {
     "rolling": Strategy("one host after the other, without a failed request", True, rolling),
+    "blue_green": Strategy(
+        "the release starts beside the old one on all hosts and gets all requests at once", True, blue_green, beside=True, shifts=True
+    ),
+    "canary": Strategy(
+        "the release gets a part of the requests and more of them while it is as good as the old one",
+        True,
+        canary,
+        beside=True,
+        shares=True,
+    ),
     "recreate": Strategy("everything is stopped and then started: an outage, for releases that must not meet", False, recreate, True),
 }
 
@@ -199,6 +290,7 @@ class Plan:
     version: str
     strategy: str
     steps: tuple[Step, ...] = ()
+    sharers: int = 0  # hosts on which both releases get requests during a canary
     targets: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[str, ...] = ()
@@ -211,6 +303,11 @@ class Plan:
     def seconds(self) -> int:
         """Return how long the longest step may take: so long the lock has to last between two."""
         return max((step.seconds for step in self.steps), default=0)
+
+    @property
+    def total(self) -> int:
+        """Return how long all steps may take together: so long a run of the tier leaves the hosts alone."""
+        return sum(step.seconds for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -228,6 +325,7 @@ class Request:
     archive: str = ""
     checksum: str = ""
     back: bool = False
+    shares: tuple[int, ...] = (5, 25, 50)  # of a canary, in percent
 
 
 def archive_of(application: Mapping[str, Any], version: str) -> str:
@@ -261,7 +359,7 @@ def propose(
         return Plan(request.application, version, request.strategy, refusals=tuple(refusals))
     strategy = STRATEGIES[request.strategy]
     migrate = bool(found["migrate"]) and not request.back and not any(targets[host.name] in host.migrated for host in hosts)
-    situation = Situation(hosts, services_of(found), targets, migrate, times or Times())
+    situation = Situation(hosts, services_of(found), targets, migrate, times or Times(), request.shares)
     fetches = [
         Step("fetch", host.name, targets[host.name], seconds=SLACK_SECONDS * 5) for host in hosts if targets[host.name] not in host.versions
     ]
@@ -273,7 +371,9 @@ def propose(
         Step("record"),
         Step("unlock"),
     ]
-    return Plan(request.application, version, request.strategy, tuple(steps), targets, {host.name: host.base for host in hosts})
+    sharers = len(_shared(situation, _beside(situation)[1])) if strategy.beside else 0
+    bases = {host.name: host.base for host in hosts}
+    return Plan(request.application, version, request.strategy, tuple(steps), sharers, targets, bases)
 
 
 def services_of(application: model.Application) -> tuple[Service, ...]:
@@ -287,6 +387,7 @@ def services_of(application: model.Application) -> tuple[Service, ...]:
             unit["port"],
             unit["health"],
             unit["unit"] if unit["routed"] else "",
+            unit["spares"],
         )
         for unit in model.services([application])
     )
@@ -319,6 +420,8 @@ def _refusals(
         said.append(f"application {found['name']} has no `release` in platform_applications: nothing of it runs on hosts.")
     if request.strategy not in STRATEGIES:
         said.append(f"strategy {request.strategy} is none. {nearest(request.strategy, STRATEGIES)}Use one of {listed(STRATEGIES)}.")
+    elif found is not None and found["release"]:
+        said += _unfit(request, found)
     absent = [name for name in request.hosts if name not in seen]
     if absent or not request.hosts:
         # Half a fleet on another release is what this procedure is there to prevent.
@@ -331,6 +434,27 @@ def _refusals(
         said.append(f"No version of {found['name']} is named. Kept on {hosts[0].name}: {listed(hosts[0].versions) or 'none'}.")
     if not request.version and request.back:
         said += _no_way_back(found["name"], hosts)
+    return said
+
+
+def _unfit(request: Request, found: model.Application) -> list[str]:
+    """Return why an application cannot be released by a strategy."""
+    strategy, routed = STRATEGIES[request.strategy], model.routed_services(found)
+    said = []
+    if strategy.beside and not routed:
+        said.append(f"strategy {request.strategy} is for requests, and {found['name']} has no web service: use rolling.")
+    narrow = [service for service in routed if service["spare_instances"] < service["instances"]]
+    if strategy.shifts and narrow:
+        told = listed(f"{one['name']} {one['spare_instances']} of {one['instances']}" for one in narrow)
+        said.append(
+            f"strategy {request.strategy} starts as many instances of {found['name']} as serve, and has room for fewer ({told}): set "
+            "`spare_instances` to `instances`, and run the application layer once."
+        )
+    shares = list(request.shares)
+    if strategy.shares and (not shares or shares != sorted(set(shares)) or not all(1 <= share <= 50 for share in shares)):
+        said.append(
+            f"The shares of a canary are {listed(map(str, shares)) or 'none'}: use whole percentages from 1 to 50, each above the one before."
+        )
     return said
 
 
@@ -399,11 +523,15 @@ def questions(
 # -- the way back ----------------------------------------------------------------------------------------------------
 
 
+# Steps after which a host is not as it was.
+TOUCHES = ("stop", "beside", "shift", "switch")
+
+
 def undo(proposed: Plan, failed: int) -> list[Step]:
     """Return what is done when the step of this number fails: every host that was touched gets what it had, the lock is free."""
     if proposed.steps[failed].action == "lock":
         return []
-    touched = [step.host for step in proposed.steps[: failed + 1] if step.action in ("stop", "switch")]
+    touched = [step.host for step in proposed.steps[: failed + 1] if step.action in TOUCHES]
     found = []
     for host in dict.fromkeys(touched):
         base = proposed.bases[host]
@@ -421,9 +549,13 @@ class Failure:
     said: str
 
 
+# In which order things fail that are reported together.
+ORDER = ("lock", "fetch", "stop", "keep", "migrate", "beside", "share", "shift", "check", "renew", "switch", "verify", "record")
+
+
 def first_failure(proposed: Plan, reports: Iterable[tuple[str, str, Mapping[str, Any]]]) -> Failure | None:
     """Return the first failure in the order of the plan; `reports` are (action, host, result of the module)."""
-    order = {name: number for number, name in enumerate(("lock", "fetch", "stop", "renew", "switch", "verify"))}
+    order = {name: number for number, name in enumerate(ORDER)}
     hosts = {name: number for number, name in enumerate(proposed.targets)}
     found = [
         Failure(action, host, str(result["failure"].get("reason", "")), str(result["failure"].get("said", "")))
@@ -440,10 +572,19 @@ def verdict(proposed: Plan, failure: Failure | None, returned: Mapping[str, Mapp
     if failure.reason == "lost":
         # Whoever has the lock now knows what each host ran, and is at work on them.
         return f"{proposed.application} {proposed.version} was stopped before {failure.host}. {failure.said}"
+    if failure.action == "record":
+        said = f"its end could not be written down on {failure.host}: {failure.said} Mend that and run it again."
+        return f"{proposed.application} {proposed.version} runs on every host, but {said}"
     doing = {
         "fetch": "could not be unpacked",
         "stop": "could not be stopped for it",
+        "keep": "could not renew its lock and was stopped",
         "renew": "could not renew its lock and was stopped",
+        "migrate": "could not migrate the database",
+        "beside": "failed beside the instances that serve",
+        "share": "was turned back as a canary",
+        "shift": "could not be given the requests",
+        "check": "runs, but does not answer as it should",
         "switch": "failed",
         "verify": "runs, but does not answer as it should",
     }[failure.action]
@@ -457,6 +598,18 @@ def verdict(proposed: Plan, failure: Failure | None, returned: Mapping[str, Mapp
     else:
         back = f"Every host is back on {listed(sorted(one or 'no release' for one in base))}."
     return f"{proposed.application} {proposed.version} {doing} on {failure.host}. {back}\n{failure.said}"
+
+
+def compared(reports: Mapping[str, Mapping[str, Any]], share: int, limits: Limits) -> tuple[str, str]:
+    """Return how a release did with its part of the requests on all hosts, and why that is not enough; empty where it is.
+
+    `reports` are what the module app_release returns for `shared`, by host. Where too few requests came nothing is known, and
+    nothing advances.
+    """
+    sides = [together(Window(**one["compared"][side]) for one in reports.values() if "compared" in one) for side in ("old", "new")]
+    verdict, why = judge(sides[0], sides[1], limits)
+    text = f"{share} % for the new release: {sides[1]}; the old release: {sides[0]}"
+    return text, "" if verdict == "good" else f"With {share} % of the requests, {why}."
 
 
 # -- what runs where -------------------------------------------------------------------------------------------------

@@ -568,7 +568,7 @@ def listeners(context: Context, host: str) -> list[Listener]:
     if host in context.hosts("app"):
         for unit in application.services(context.completed):
             who = f"service {unit['application']}.{unit['service']}"
-            found.extend(Listener(port, who, service=True, spare=port == unit["spare"]) for port in application.ports(unit))
+            found.extend(Listener(port, who, service=True, spare=0 < unit["spare"] <= port) for port in application.ports(unit))
     return found
 
 

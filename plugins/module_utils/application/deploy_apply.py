@@ -66,11 +66,14 @@ class Deploy:
         found: dict[str, Any] | None = read_json(self.path, None)
         return found
 
-    def take(self, what: str, seconds: int, dead: str = "", write: bool = True) -> str:
+    def take(self, what: str, seconds: int, dead: str = "", write: bool = True, seen: str | None = None) -> str:
         """Take the lock; return why it could be had: free, mine, expired or dead.
+
+        `seen` is the newest entry of the record that the plan knows of; None where there is no plan.
 
         Raises:
             Held: somebody else works.
+            ReleaseError: somebody else has worked since the plan was made, which is not about what runs now.
         """
         if not write and not self.host.state.is_dir():
             return "free"
@@ -79,6 +82,11 @@ class Deploy:
             state = state_of(lock, self.holder["id"], now, dead)
             if state == "held" and lock:
                 raise Held(self.host.name, lock)
+            newest = next((str(entry["id"]) for entry in reversed(self.history())), "")
+            if seen is not None and seen != newest and state != "mine":
+                raise ReleaseError(
+                    "outdated", f"Another release of {self.host.name} has ended since this one was planned. Nothing was done; run it again."
+                )
             if write:
                 if lock and state in ("expired", "dead"):
                     ended = {"id": lock["holder"]["id"], "result": "interrupted", "who": lock["holder"]["who"], "what": lock["what"]}
@@ -99,20 +107,28 @@ class Deploy:
         with self.alone():
             lock = self.held()
             mine = lock is not None and lock["holder"]["id"] == self.holder["id"]
-            now = time.time()
-            self.note({**entry, **{key: self.holder[key] for key in ("id", "who", "controller")}, "ended": now})
-            if entry["result"] == "succeeded":
-                current = self.host.current()
-                self.host.commit(current)
-                if entry["version"] == declared:
-                    (self.host.state / DEPLOYED).unlink(missing_ok=True)
-                elif current:
-                    write_json(self.host.state / DEPLOYED, {"declared": declared, "release": current})
-            elif self.host.origin() == self.host.current():
-                # The host is back; one that is not remembers where it has to go.
-                (self.host.state / UNFINISHED).unlink(missing_ok=True)
-            if mine:
-                self.path.unlink(missing_ok=True)
+            try:
+                self.note({**entry, **{key: self.holder[key] for key in ("id", "who", "controller")}, "ended": time.time()})
+                self.settle(entry, declared)
+            finally:
+                # Also where the disk is full.
+                if mine:
+                    self.path.unlink(missing_ok=True)
+
+    def settle(self, entry: Mapping[str, Any], declared: str) -> None:
+        """Remember what this host runs from now on, or that it is back."""
+        if entry["result"] == "succeeded":
+            current = self.host.current()
+            self.host.commit(current)
+            if entry["version"] == declared:
+                (self.host.state / DEPLOYED).unlink(missing_ok=True)
+            elif current:
+                write_json(self.host.state / DEPLOYED, {"declared": declared, "release": current})
+        elif self.host.origin() == self.host.current():
+            (self.host.state / UNFINISHED).unlink(missing_ok=True)
+        elif self.host.origin() is not None:
+            # It is not back: it remembers where it has to go, and nobody is at work any more.
+            write_json(self.host.state / UNFINISHED, {"from": self.host.origin()})
 
     def note(self, entry: Mapping[str, Any]) -> None:
         write_json(self.host.state / HISTORY, recorded(self.history(), entry))

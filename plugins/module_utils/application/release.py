@@ -47,6 +47,12 @@ class Service:
     port: int = 0
     health: str = ""
     backend: str = ""
+    spares: int = 1
+
+    @property
+    def beside(self) -> tuple[int, ...]:
+        """Return the instances that run during a release only, the first one first."""
+        return tuple(range(self.spare, self.spare + self.spares)) if self.spare else ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do with one instance: try, replace, start, retire or remove."""
+    """One thing to do with one instance: stand (by, without requests), try, replace, start, retire or remove."""
 
     action: str
     service: Service
@@ -100,15 +106,17 @@ def plan(
     release: str,
     wanted: Mapping[str, str],
     seen: Mapping[str, Mapping[int, Seen]],
+    beside: bool = False,
 ) -> Plan:
     """Return the steps from what is seen (by unit and instance) to every instance running `release`.
 
     `wanted` has the fingerprint of each unit. Workers come after the web services: a release that does not get healthy
-    is found by the instance that no request depends on.
+    is found by the instance that no request depends on. With `beside`, spare instances have been brought to the release
+    before (see stand_by) and are not started once more.
     """
     found = Plan()
     for service in sorted(services, key=lambda item: item.kind != "web"):
-        found.steps.extend(_service_steps(service, release, wanted[service.unit], seen.get(service.unit, {})))
+        found.steps.extend(_service_steps(service, release, wanted[service.unit], seen.get(service.unit, {}), beside))
     known = {service.unit: service for service in services}
     for unit, instances in seen.items():
         for instance in sorted(instances):
@@ -117,19 +125,56 @@ def plan(
     return found
 
 
-def _service_steps(service: Service, release: str, wanted: str, seen: Mapping[int, Seen]) -> list[Step]:
+def stand_by(services: Sequence[Service], release: str, wanted: Mapping[str, str], seen: Mapping[str, Mapping[int, Seen]]) -> Plan:
+    """Return the steps that start every spare instance with `release` beside the others, without a request for them.
+
+    Where nothing of a service is to be replaced, none is needed.
+    """
+    found = Plan()
+    for service in services:
+        now = seen.get(service.unit, {})
+        if any(now[key].active and _differs(now[key], release, wanted[service.unit]) for key in service.instances if key in now):
+            missing = [key for key in service.beside if not _proved(now.get(key, Seen()), release, wanted[service.unit])]
+            found.steps += [Step("stand", service, key) for key in missing]
+    return found
+
+
+def sides(
+    services: Sequence[Service], release: str, wanted: Mapping[str, str], seen: Mapping[str, Mapping[int, Seen]]
+) -> list[tuple[Service, list[int], list[int]]]:
+    """Return of each routed service what serves with something else than `release`, and the spare instances that stand by with it.
+
+    Services of which either is missing have nothing to be shared or shifted.
+    """
+    found = []
+    for service in services:
+        now, mark = seen.get(service.unit, {}), wanted[service.unit]
+        old = [key for key in service.instances if key in now and now[key].active and _differs(now[key], release, mark)]
+        new = [key for key in service.beside if _proved(now.get(key, Seen()), release, mark)]
+        if service.backend and old and new:
+            found.append((service, old, new))
+    return found
+
+
+def _proved(state: Seen, release: str, wanted: str) -> bool:
+    return state.active and not _differs(state, release, wanted)
+
+
+def _service_steps(service: Service, release: str, wanted: str, seen: Mapping[int, Seen], beside: bool) -> list[Step]:
     now = {instance: seen.get(instance, Seen()) for instance in service.instances}
     replace = [key for key, state in now.items() if state.active and _differs(state, release, wanted)]
     start = [key for key, state in now.items() if not state.active or not state.enabled]
-    leftovers = [key for key in sorted(seen) if key not in service.instances and key != service.spare]
+    leftovers = [key for key in sorted(seen) if key not in service.instances and key not in service.beside]
+    spares = [key for key in service.beside if key in seen]
+    proved = beside and any(_proved(seen[key], release, wanted) for key in spares)
     steps: list[Step] = []
-    if replace and service.spare:
+    if replace and service.spare and not proved:
         # The new release proves itself beside the old one, which serves all requests meanwhile.
         steps.append(Step("try", service, service.spare))
+        spares = list(dict.fromkeys([service.spare, *spares]))
     steps += [Step("replace", service, key, now[key].release) for key in replace]
     steps += [Step("start", service, key, now[key].release) for key in start if key not in replace]
-    if service.spare and (replace or service.spare in seen):
-        steps.append(Step("retire", service, service.spare))
+    steps += [Step("retire", service, key) for key in spares]
     steps += [Step("remove", service, key) for key in leftovers]
     return steps
 

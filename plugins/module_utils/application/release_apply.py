@@ -13,11 +13,23 @@ import shlex
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.application.canary import (
+    USUAL,
+    Count,
+    Limits,
+    Window,
+    count_of,
+    judge,
+    together,
+    weights,
+    window,
+)
+from ansible_collections.uptier.platform.plugins.module_utils.application.deploy import shown
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import (
     Plan,
     Seen,
@@ -31,6 +43,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
     prunable,
     release_name,
     server_name,
+    sides,
+    stand_by,
     standing,
 )
 
@@ -44,15 +58,18 @@ RUN = "run.json"
 LOCK_SECONDS = 300
 # A busy host lets the router wait for a processor.
 ROUTER_SECONDS = 30
+# Between two looks at what a new release does with its part of the requests.
+LOOK_SECONDS = 1
 Run = Callable[..., tuple[int, str, str]]
 
 
 class ReleaseError(Exception):
-    """Something went wrong; `reason` is for machines, the text for people."""
+    """Something went wrong; `reason` is for machines, the text for people. `holder` is the run that is in the way, if one is."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, holder: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.holder = holder
 
 
 def read(path: Path) -> str:
@@ -113,9 +130,20 @@ class Router:
         except OSError:
             return ""
 
-    def server(self, backend: str, name: str) -> dict[str, str] | None:
+    def servers(self, backend: str) -> dict[str, dict[str, str]]:
+        """Return the router's statistics of a backend by server; the backend itself is BACKEND. Empty without such a backend."""
         rows = csv.DictReader(self.ask("show stat").lstrip("# ").splitlines())
-        return next((row for row in rows if row["pxname"] == backend and row["svname"] == name), None)
+        return {row["svname"]: row for row in rows if row["pxname"] == backend}
+
+    def server(self, backend: str, name: str) -> dict[str, str] | None:
+        return self.servers(backend).get(name)
+
+    def weigh(self, backend: str, name: str, weight: int) -> None:
+        """Set the weight of a server that is there; one that does not follow is an error."""
+        if backend and self.server(backend, name) is not None:
+            said = self.ask(f"set server {backend}/{name} weight {weight}").strip()
+            if said:
+                raise ReleaseError("router_refused", f"The router did not set the weight of {backend}/{name} to {weight}: {said}")
 
     def put(self, backend: str, name: str, state: str) -> bool:
         """Set a server to ready, drain or maint; tell whether there is such a server."""
@@ -147,7 +175,16 @@ class Host:
         self.settings = Path("/etc/uptier/apps") / f"{self.name}.env"
         self.router = Router(options["router_socket"])
         self.services = [
-            Service(item["unit"], tuple(item["instances"]), item["kind"], item["spare"], item["port"], item["health"], item["backend"])
+            Service(
+                item["unit"],
+                tuple(item["instances"]),
+                item["kind"],
+                item["spare"],
+                item["port"],
+                item["health"],
+                item["backend"],
+                item["spares"],
+            )
             for item in options["services"]
         ]
         self.done: list[str] = []
@@ -224,7 +261,10 @@ class Host:
         return {service.unit: fingerprint(release, [read(UNITS / f"{service.unit}@.service"), settings]) for service in self.services}
 
     def plan(self, release: str) -> Plan:
-        return plan(self.services, release, self.fingerprints(release), self.seen())
+        return plan(self.services, release, self.fingerprints(release), self.seen(), self.options.get("beside", False))
+
+    def standing_by(self, release: str) -> Plan:
+        return stand_by(self.services, release, self.fingerprints(release), self.seen())
 
     def unmigrated(self, release: str) -> bool:
         return bool(self.options["migrate"]) and release not in read_json(self.state / "migrated.json", [])
@@ -331,11 +371,11 @@ class Host:
                 for other in tried:
                     self.do_retire(other, release)
                 raise
-            if step.action == "try":
+            if step.action in ("try", "stand"):
                 tried.append(step)
             elif step.action == "retire":
                 tried = [other for other in tried if other.service is not step.service]
-            elif step.action in ("replace", "start"):
+            if step.action in ("replace", "start", "stand"):
                 write_json(self.record(step.service.unit, step.instance), {"release": release, "fingerprint": marks[step.service.unit]})
             self.done.append(str(step))
 
@@ -353,10 +393,33 @@ class Host:
         """
         if self.options["commit"]:
             return
+        self.still_mine("this one has changed nothing here")
+        origin = self.origin()
+        until = {"until": time.time() + self.options["seconds"], "holder": self.options["holder"]}
+        write_json(self.state / UNFINISHED, {"from": self.current() if origin is None else origin, **until})
+
+    def keep_out(self) -> None:
+        """Leave a host alone on which a release of the fleet is under way, or was until lately.
+
+        Raises:
+            ReleaseError: so it is, and its holder is not known to be dead.
+        """
+        found = read_json(self.state / UNFINISHED, {})
+        holder = found.get("holder")
+        if not self.options["commit"] or not holder or found["until"] <= time.time() or holder["id"] == self.options["dead"]:
+            return
+        raise ReleaseError(
+            "under_way",
+            f"{self.name} is being released by name by {holder['who']} on {holder['controller']} (process {holder['process']}), and this host takes "
+            f"part. Wait until that has ended. Should that run be dead, run deploy.yml or rollback.yml; runs on {holder['controller']} know it "
+            f"by themselves, others at {shown(found['until'])}.",
+            holder,
+        )
+
+    def still_mine(self, left: str) -> None:
+        """Raise a ReleaseError where a later run has announced itself here; `left` says what this one leaves."""
         if read_json(self.state / RUN, {"id": self.options["run"]})["id"] != self.options["run"]:
-            raise ReleaseError("superseded", f"A later run is at work on {self.name} on this host; this one has changed nothing here.")
-        if self.origin() is None:
-            write_json(self.state / UNFINISHED, {"from": self.current()})
+            raise ReleaseError("superseded", f"A later run is at work on {self.name} on this host; {left}.")
 
     def finish(self, release: str) -> None:
         former = self.current()
@@ -395,18 +458,31 @@ class Host:
             self.done.append(f"removed release {name}")
 
     def do_try(self, step: Step, release: str) -> None:
+        self.beside(step, release, serves=True)
+
+    def do_stand(self, step: Step, release: str) -> None:
+        self.beside(step, release, serves=False)
+
+    def beside(self, step: Step, release: str, serves: bool) -> None:
+        """Start a spare instance with a release; where it does not get healthy, nothing of it is left."""
         path = self.instance_link(step.service.unit, step.instance)
         if self.facts(step.unit)["ActiveState"] == "active":
             self.drain(step)  # left over by a run that was killed, and serving since
+        self.router.put(step.service.backend, server_name(step.instance), "maint")
+        self.router.weigh(step.service.backend, server_name(step.instance), USUAL)
         link(path, f"../releases/{release}")
+        self.record(step.service.unit, step.instance).unlink(missing_ok=True)
         try:
             self.restart(step)
             self.healthy(step, release)
+            if serves:
+                self.into_service(step)
         except ReleaseError:
+            self.drain(step)
             self.systemctl("stop", step.unit)
+            self.router.put(step.service.backend, server_name(step.instance), "maint")
             path.unlink()
             raise
-        self.into_service(step)
 
     def do_replace(self, step: Step, release: str) -> None:
         path = self.instance_link(step.service.unit, step.instance)
@@ -416,14 +492,15 @@ class Host:
         try:
             self.restart(step)
             self.healthy(step, release)
+            self.enable(step)
+            self.into_service(step)
         except ReleaseError:
             if step.previous and step.previous != release and (self.base / "releases" / step.previous).is_dir():
+                self.drain(step)
                 link(path, f"../releases/{step.previous}")
                 self.restart(step)
-            self.into_service(step)
+            self.into_service(step, must=False)
             raise
-        self.enable(step)
-        self.into_service(step)
 
     def do_start(self, step: Step, release: str) -> None:
         link(self.instance_link(step.service.unit, step.instance), f"../releases/{release}")
@@ -436,6 +513,7 @@ class Host:
     def do_retire(self, step: Step, release: str) -> None:
         self.do_remove(step, release)
         self.router.put(step.service.backend, server_name(step.instance), "maint")
+        self.router.weigh(step.service.backend, server_name(step.instance), USUAL)
 
     def do_remove(self, step: Step, dummy: str) -> None:
         self.drain(step)
@@ -443,22 +521,132 @@ class Host:
         self.instance_link(step.service.unit, step.instance).unlink(missing_ok=True)
         self.record(step.service.unit, step.instance).unlink(missing_ok=True)
 
+    # -- beside the old ones -------------------------------------------------------------------------------------
+
+    def sides(self, release: str) -> list[tuple[Service, list[int], list[int]]]:
+        """Return of each routed service the instances of before, and the spare ones that stand by with a release.
+
+        Raises:
+            ReleaseError: the router does not know one of them.
+        """
+        found = []
+        for service, old, new in sides(self.services, release, self.fingerprints(release), self.seen()):
+            servers = self.router.servers(service.backend)
+            lacking = [server_name(key) for key in new if servers and server_name(key) not in servers]
+            if lacking:
+                raise ReleaseError(
+                    "unknown_server",
+                    f"The router does not know {', '.join(lacking)} of {service.backend} yet: run the application layer of the tier "
+                    "(--tags application) first.",
+                )
+            found.append((service, old, new))
+        return found
+
+    def shift(self, release: str) -> None:
+        """Send all requests to the instances that stand by. The old ones are drained and keep running, so that they can be had back."""
+        groups = self.sides(release)
+        for service, dummy, new in groups:
+            for key in new:
+                self.into_service(Step("shift", service, key))
+        for service, old, new in groups:
+            for key in old:
+                self.router.put(service.backend, server_name(key), "drain")
+            self.done.append(f"shift {service.unit} to {', '.join(map(str, new))}")
+        end = time.monotonic() + self.options["drain_timeout"]
+        for service, old, dummy in groups:
+            for key in old:
+                left = max(0.0, end - time.monotonic())
+                self.router.wait(service.backend, server_name(key), lambda row: int(row["scur"] or 0) == 0, left)
+
+    def weigh(self, release: str, share: int) -> None:
+        """Give instances that stand by a part of the requests, in percent; 0 takes it from them at once."""
+        for service, old, new in self.sides(release):
+            algorithm = self.router.servers(service.backend).get("BACKEND", {}).get("algo", "")
+            if algorithm not in ("", "roundrobin"):
+                raise ReleaseError(
+                    "unknown_server",
+                    f"The router balances {service.backend} by {algorithm}, which does not split requests by weight: run the application "
+                    "layer of the tier (--tags application) first.",
+                )
+            of_old, of_new = weights(share, len(old), len(new)) if share else (USUAL, 0)
+            for key in new:
+                self.router.weigh(service.backend, server_name(key), of_new)
+            for key in old if share else ():
+                self.router.weigh(service.backend, server_name(key), of_old)
+            for key in new if share else ():
+                self.into_service(Step("share", service, key))
+            for key in old if share else ():
+                # A run that was killed has given all requests to the new ones.
+                if (self.router.server(service.backend, server_name(key)) or {"status": ""})["status"].startswith("DRAIN"):
+                    self.into_service(Step("share", service, key), must=False)
+
+    def compare(self, release: str, share: int, limits: Limits, seconds: float, patience: float) -> tuple[Window, Window]:
+        """Watch a part of the requests; return what the old and the new release did with theirs in the same time.
+
+        Ends when both had enough requests and `seconds` are over, or after `patience` seconds, whatever there was.
+
+        Raises:
+            ReleaseError: the new release is worse. It gets no more requests.
+        """
+        groups = self.sides(release)
+        begin, start = self.counts(groups), time.monotonic()
+        self.began = int(time.time())
+        while True:
+            time.sleep(LOOK_SECONDS)
+            # Whoever comes after a controller that was killed need not wait until this has seen enough.
+            self.still_mine(f"this one has left {share} % of the requests to {release}")
+            found, passed = {}, time.monotonic() - start
+            now = self.counts(groups)
+            for service, old, new in groups:
+                both = tuple(
+                    together(window(begin[service.unit, key], now[service.unit, key]) for key in side if (service.unit, key) in now)
+                    for side in (old, new)
+                )
+                found[service.unit] = both
+                verdict, why = judge(both[0], both[1], limits)
+                if verdict == "bad":
+                    self.weigh(release, 0)
+                    told = self.log(Step("share", service, new[0]))
+                    raise ReleaseError("canary", f"With {share} % of the requests for {service.unit}, {why}; it gets none any more. {told}")
+            old_window, new_window = (together(both[side] for both in found.values()) for side in (0, 1))
+            enough = judge(old_window, new_window, limits)[0] == "good" and passed >= seconds
+            if enough or passed >= patience or not groups:
+                self.done.append(f"share {share} %: {new_window}; old {old_window}")
+                return old_window, new_window
+
+    def counts(self, groups: Iterable[tuple[Service, list[int], list[int]]]) -> dict[tuple[str, int], Count]:
+        """Return what the router has counted so far, by unit and instance."""
+        found = {}
+        for service, old, new in groups:
+            servers = self.router.servers(service.backend)
+            rows = {key: servers.get(server_name(key)) for key in (*old, *new)}
+            found |= {(service.unit, key): count_of(row) for key, row in rows.items() if row}
+        return found
+
     # -- the means -----------------------------------------------------------------------------------------------
 
     def undrained(self) -> list[Step]:
-        """Return the instances that a run which was killed has left draining at the router."""
+        """Return the instances that the router leaves out, or gives another part of the requests than the others.
+
+        Either a run which was killed has left them so, or this release has drained them, or weighed them.
+        """
         found = []
         for service in self.services:
-            for instance in service.instances if service.kind == "web" and service.backend else ():
-                row = self.router.server(service.backend, server_name(instance))
-                if row and row["status"].startswith("DRAIN"):
+            servers = self.router.servers(service.backend) if service.kind == "web" and service.backend else {}
+            for instance in service.instances:
+                row = servers.get(server_name(instance))
+                if row and (row["status"].startswith("DRAIN") or row["weight"] not in ("", "0", str(USUAL))):
                     found.append(Step("put back", service, instance))
         return found
 
-    def put_back(self) -> None:
+    def put_back(self, all_but: Plan | None = None) -> None:
+        """Have the router treat all instances alike again; not those that a plan has something else to do with."""
+        busy = {step.unit for step in all_but.steps} if all_but else set()
         for step in self.undrained():
-            self.into_service(step)
-            self.done.append(str(step))
+            if step.unit not in busy:
+                self.router.weigh(step.service.backend, server_name(step.instance), USUAL)
+                self.into_service(step, must=False)
+                self.done.append(str(step))
 
     def systemctl(self, *arguments: str) -> None:
         code, out, err = self.run(["systemctl", "--quiet", *arguments])
@@ -482,10 +670,23 @@ class Host:
             # Open websockets do not end by themselves; the application closes them when it is stopped.
             self.router.wait(step.service.backend, name, lambda row: int(row["scur"] or 0) == 0, self.options["drain_timeout"])
 
-    def into_service(self, step: Step) -> None:
-        name = server_name(step.instance)
-        if step.service.kind == "web" and self.router.put(step.service.backend, name, "ready"):
-            self.router.wait(step.service.backend, name, lambda row: row["status"].startswith("UP"), self.options["healthy_timeout"])
+    def into_service(self, step: Step, must: bool = True) -> None:
+        """Have the router send requests to an instance.
+
+        Raises:
+            ReleaseError: the router's own questions find it unhealthy; to go on would take one instance after the other away.
+                Not where `must` is false: what ran before is better than nothing.
+        """
+        name, seconds = server_name(step.instance), self.options["healthy_timeout"]
+        if step.service.kind != "web" or not self.router.put(step.service.backend, name, "ready"):
+            return
+        if not self.router.wait(step.service.backend, name, lambda row: row["status"].startswith(("UP", "no check")), seconds) and must:
+            row = self.router.server(step.service.backend, name) or {}
+            raise ReleaseError(
+                "unhealthy",
+                f"{self.name} on {step.unit} is healthy, but the router does not find it so within {seconds} s: its state is "
+                f"{row.get('status', 'unknown')} ({row.get('check_desc', '')}, {row.get('last_chk', '')}). {self.log(step)}",
+            )
 
     def healthy(self, step: Step, release: str) -> None:
         """Wait for two good answers in a row; a worker without a health path must stay up for a while."""

@@ -532,6 +532,31 @@ class RestoredWal:
         metrics.add("postgresql_archive_failing_seconds", "gauge", text, max(0.0, now - since))
 
 
+# --- applications --------------------------------------------------------------------------------------------------
+
+
+class Releases:
+    """Which release of each application this host runs, since when, and whether one is under way that has not ended on all hosts."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._apps, self._state = Path(options["path"]), Path(options["state"])
+
+    def collect(self, metrics: Metrics) -> None:
+        for current in sorted(self._apps.glob("*/current")):
+            name, release = current.parent.name, os.path.basename(os.readlink(current))
+            try:
+                version = json.loads((current / ".release.json").read_text(encoding="utf-8"))["version"]
+            except (OSError, ValueError, KeyError):
+                version = release
+            labels = {"application": name, "version": version, "release": release}
+            metrics.add("application_release_info", "gauge", "The release that a host runs.", 1, labels)
+            text = "When a host got the release that it runs."
+            metrics.add("application_release_timestamp_seconds", "gauge", text, current.lstat().st_mtime, {"application": name})
+            text = "Whether a release has begun on this host and has not ended on all hosts."
+            unfinished = (self._state / name / "unfinished.json").exists()
+            metrics.add("application_release_unfinished", "gauge", text, unfinished, {"application": name})
+
+
 # --- entry points --------------------------------------------------------------------------------------------------
 
 KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -544,6 +569,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "firewall": Firewall,
     "pgbackrest": PgBackRest,
     "restored_wal": RestoredWal,
+    "releases": Releases,
 }
 
 

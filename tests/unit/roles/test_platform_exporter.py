@@ -286,3 +286,25 @@ def test_nftables_that_cannot_be_asked_is_no_answer(exporter, monkeypatch, tmp_p
     monkeypatch.setattr(exporter, "run", run)
     with pytest.raises(subprocess.CalledProcessError):
         exporter.Firewall({"path": str(tmp_path)}).collect(exporter.Metrics())
+
+
+def test_which_release_of_each_application_a_host_runs(exporter, tmp_path):
+    for name, current in (("shop", "1.4+aaaaaaaa"), ("blog", "2")):
+        folder = tmp_path / "apps" / name / "releases" / current
+        folder.mkdir(parents=True)
+        (tmp_path / "apps" / name / "current").symlink_to(f"releases/{current}")
+    (tmp_path / "apps/shop/releases/1.4+aaaaaaaa/.release.json").write_text('{"version": "1.4"}', encoding="utf-8")
+    (tmp_path / "apps" / "new").mkdir()  # unpacked, and not run yet
+    (tmp_path / "state" / "shop").mkdir(parents=True)
+    (tmp_path / "state/shop/unfinished.json").write_text("{}", encoding="utf-8")
+    metrics = exporter.Metrics()
+    exporter.Releases({"path": str(tmp_path / "apps"), "state": str(tmp_path / "state")}).collect(metrics)
+    lines = [line for line in metrics.text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if "timestamp" not in line] == [
+        'application_release_info{application="blog",version="2",release="2"} 1',
+        'application_release_info{application="shop",version="1.4",release="1.4+aaaaaaaa"} 1',
+        'application_release_unfinished{application="blog"} 0',
+        'application_release_unfinished{application="shop"} 1',
+    ]
+    since = next(float(line.split()[1]) for line in lines if line.startswith('application_release_timestamp_seconds{application="shop"}'))
+    assert abs(since - (tmp_path / "apps/shop/current").lstat().st_mtime) < 1

@@ -77,6 +77,31 @@ def test_the_second_one_hears_who_is_at_work_since_when_and_until_when(call: Cal
     )
 
 
+def test_a_plan_that_was_made_before_another_release_ended_is_not_carried_out(call: Callable[..., dict[str, Any]], place: Place) -> None:
+    """It would lead back to what the other one had found, and not to what it has left."""
+    call(ANNA, "locked", seen="")
+    call(ANNA, "ended", result="failed", version="2")
+    refused = call(BEN, "locked", seen="")
+    assert (refused["reason"], refused["failed"]) == ("outdated", True)
+    assert "Another release of shop has ended since this one was planned. Nothing was done" in refused["msg"]
+    assert call(BEN, "locked", seen=ANNA["id"])["lock"] == "free"
+
+
+def test_the_lock_is_free_although_nothing_can_be_written_down(
+    call: Callable[..., dict[str, Any]], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(ANNA, "locked")
+
+    def full(*dummy: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(deploy_apply, "write_json", full)
+        ended = call(ANNA, "ended", result="failed", version="2")
+    assert (ended["reason"], "No space left on device" in ended["msg"]) == ("host_error", True)
+    assert call(BEN, "locked")["lock"] == "free"
+
+
 def test_a_lock_that_is_renewed_does_not_end(call: Callable[..., dict[str, Any]], place: Place) -> None:
     call(ANNA, "locked", seconds=600)
     place.now += 500

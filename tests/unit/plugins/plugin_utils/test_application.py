@@ -30,7 +30,8 @@ def test_what_is_left_out_is_filled_in() -> None:
         "name": "shop", "domains": [], "database": False, "cache": False, "version": "", "release": "", "migrate": "", "env": {},
         "services": [
             {
-                "name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 1, "database_connections": 20, "health": "",
+                "name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 1, "spare_instances": 1, "database_connections": 20,
+                    "health": "",
                 "path": "/", "domains": [], "websocket": False, "metrics": "", "env": {}, "limits": {"memory_mb": 0, "cpu_percent": 0},
             }
         ],
@@ -164,6 +165,8 @@ def test_memory_is_shared_and_the_spare_instance_counts() -> None:
     worker = {"name": "worker", "kind": "worker", "command": "w", "limits": {"memory_mb": 100}}
     found = module.units(sample(web(), worker), memory_mb=2000, share=0.5)
     assert [(service["service"], service["memory_mb"]) for service in found] == [("web", 300), ("worker", 100)]
+    found = module.units(sample(web(spare_instances=2), worker), memory_mb=2000, share=0.5)
+    assert [(module.ports(service), service["memory_mb"]) for service in found][0] == ([3000, 3001, 3002, 3003], 225)
 
 
 def test_too_little_memory_is_refused() -> None:
@@ -189,6 +192,7 @@ def test_the_services_of_one_application_are_handed_to_the_release() -> None:
     applications = sample() + module.completed([{"name": "other", "services": [web(port=5000, path="/o")]}])
     assert module.release_services(module.services(applications), "other") == [
         {
-            "unit": "other-web", "kind": "web", "instances": [5000, 5001], "spare": 5002, "port": 5000, "health": "/up", "backend": "other-web",
+            "unit": "other-web", "kind": "web", "instances": [5000, 5001], "spare": 5002, "spares": 1, "port": 5000, "health": "/up",
+                "backend": "other-web",
         }
     ]  # fmt: skip

@@ -62,6 +62,11 @@ def test_what_is_right_has_no_problem(applications: list[Any]) -> None:
         ({"instances": True}, "instances", "is the truth value true, which is not a whole number. Write digits alone, for example instances: 2."),
         ({"instances": 1.5}, "instances", "is the number 1.5, which is not a whole number. Write digits alone, for example instances: 2."),
         ({"instances": 0}, "instances", "is 0. Write 1 or more, on each application host; to stop a service, remove it."),
+        (
+            {"instances": 2, "spare_instances": 3},
+            "spare_instances",
+            "is 3. Write 1, or up to as many as `instances`: so many start with a release beside the others.",
+        ),
         ({"port": 80}, "port", "is 80. Use 1024 to 65535; users reach 443, at the gateway."),
         ({"port": 70000}, "port", "is 70000. Use 1024 to 65535; users reach 443, at the gateway."),
         (
@@ -227,6 +232,7 @@ def test_two_on_one_port_also_the_spare_one() -> None:
     ]
     worker = {"name": "worker", "kind": "worker", "command": "w", "port": 3003}
     assert said(shop(web(instances=2), worker)) == []
+    assert "3003 belongs to shop, service web" in said(shop(web(instances=2, spare_instances=2), worker))[0]
 
 
 def test_two_on_one_domain() -> None:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 WEB = {"name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 2, "health": "/up"}
+WIDE = {**WEB, "spare_instances": 2}
 WORKER = {"name": "worker", "kind": "worker", "command": "work", "instances": 2}
 SUM = "a" * 64
 
@@ -47,11 +48,11 @@ def fleet(*hosts: module.Host) -> dict[str, module.Host]:
 
 
 def ask(hosts: dict[str, module.Host], version: str = "2", checksum: str = SUM, **more: Any) -> module.Plan:
-    return module.propose(
-        module.Request("shop", version, hosts=tuple(hosts), archive="build/shop-2.tar.gz", checksum=checksum, **more), applications(), hosts
-    )
+    request = module.Request("shop", version, hosts=tuple(hosts), archive="build/shop-2.tar.gz", checksum=checksum, **more)
+    return module.propose(request, applications(services=[WIDE, WORKER]) if request.strategy in WIDE_STRATEGIES else applications(), hosts)
 
 
+WIDE_STRATEGIES = ("blue_green",)
 TWO = fleet(host("app1"), host("app2"))
 
 
@@ -96,6 +97,7 @@ class World:
     lock: bool = False
     migrations: int = 0
     runs: dict[str, dict[tuple[str, int], str]] = field(default_factory=dict)
+    aside: dict[str, dict[tuple[str, int], str]] = field(default_factory=dict)  # runs and gets no requests
     least: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -125,6 +127,15 @@ class World:
 
     def do(self, step: module.Step, number: int = -1) -> None:
         breaks = self.fails_at[1] if self.fails_at and self.fails_at[0] == number else None
+        aside = self.aside.setdefault(step.host, {})
+        if step.action == "beside":
+            for part in step.parts:  # also an instance that a run which was killed has left: it is drained before
+                self.runs[step.host].pop((part.service.unit, part.instance), None)
+                self.look()
+                aside[part.service.unit, part.instance] = step.release
+        if step.action == "share":
+            for name, standing in self.aside.items():
+                self.runs.get(name, {}).update(standing)
         if step.action == "switch":
             for index, part in enumerate(step.parts):
                 self.part(step, part, fails=breaks is not None and index == breaks % len(step.parts))
@@ -134,17 +145,28 @@ class World:
             self.lock = True
         elif step.action == "migrate":
             self.migrations += 1
+        elif step.action == "shift":
+            self.runs[step.host].update(aside)
+            old = [
+                key for key, release in self.runs[step.host].items() if key[0] == "shop-web" and key[1] < 3002 and release != step.release
+            ]
+            for key in old:
+                self.runs[step.host].pop(key)
+            self.look()
         elif step.action == "stop":
             self.runs[step.host] = {}
             self.look()
         elif step.action in ("restore", "halt"):
             wanted = {(service.unit, number) for service in module.services_of(applications()[0]) for number in service.instances}
             self.runs[step.host] = dict.fromkeys(wanted, step.release) if step.action == "restore" else {}
+            self.aside[step.host] = {}
         elif step.action == "unlock":
             self.lock = False
 
     def part(self, step: module.Step, part: Any, fails: bool) -> None:
         running, key = self.runs[step.host], (part.service.unit, part.instance)
+        if part.action in ("replace", "retire", "remove", "try"):
+            self.aside.get(step.host, {}).pop(key, None)
         if part.action in ("replace", "retire", "remove"):
             running.pop(key, None)
             self.look()
@@ -197,6 +219,7 @@ def test_a_release_serves_with_what_it_promises_and_ends_everywhere(shapes: list
     }
     assert world.migrations == 1
     assert not world.lock
+    assert not any(world.aside.values())
     if module.STRATEGIES[strategy].keeps_serving:
         extra = 1 if any(len(one.seen.get("shop-worker", {})) > 2 for one in hosts.values()) else 0
         assert world.least["shop-web"] >= before["shop-web"]
@@ -214,7 +237,7 @@ def test_a_failure_at_any_step_ends_with_what_there_was(
     world = World(hosts, (at, data.draw(st.integers(0, 20))))
     untouched = {name: dict(running) for name, running in world.runs.items()}
     assert world.carry_out(proposed) == at
-    touched = {step.host for step in proposed.steps[: at + 1] if step.action in ("stop", "switch")}
+    touched = {step.host for step in proposed.steps[: at + 1] if step.action in module.TOUCHES}
     for name, running in world.runs.items():
         if name not in touched:
             assert running == untouched[name]
@@ -223,6 +246,7 @@ def test_a_failure_at_any_step_ends_with_what_there_was(
             assert bool(running) == bool(hosts[name].base)
     assert world.migrations <= 1
     assert not world.lock
+    assert not any(world.aside.values())
 
 
 @given(SHAPES, st.integers(0, 30))
@@ -279,7 +303,7 @@ def refusals(**given: Any) -> list[str]:
         ({"application": "shpo"}, "application shpo is in no entry of platform_applications. Did you mean shop? Applications with a release: shop."),
         ({"application": ""}, "No application is named. Applications with a release: shop."),
         ({"application": "db"}, "application db has no `release` in platform_applications: nothing of it runs on hosts."),
-        ({"strategy": "roling"}, "strategy roling is none. Did you mean rolling? Use one of rolling, recreate."),
+        ({"strategy": "roling"}, "strategy roling is none. Did you mean rolling? Use one of rolling, blue_green, canary, recreate."),
         ({"version": ""}, "No version of shop is named. Kept on app1: 1."),
         (
             {"checksum": "", "archive": "build/shop-2.tar.gz"},
@@ -301,6 +325,75 @@ def refusals(**given: Any) -> list[str]:
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_the_reason(given: dict[str, Any], said: str) -> None:
     assert refusals(**given) == [said]
+
+
+@pytest.mark.parametrize(
+    ("given", "services", "said"),
+    [
+        (
+            {"strategy": "blue_green"},
+            [WEB, WORKER],
+            "strategy blue_green starts as many instances of shop as serve, and has room for fewer (web 1 of 2): set `spare_instances` to "
+            "`instances`, and run the application layer once.",
+        ),
+        ({"strategy": "canary"}, [WORKER], "strategy canary is for requests, and shop has no web service: use rolling."),
+        (
+            {"strategy": "canary", "shares": (25, 60)},
+            [WEB],
+            "The shares of a canary are 25, 60: use whole percentages from 1 to 50, each above the one before.",
+        ),
+        (
+            {"strategy": "canary", "shares": ()},
+            [WEB],
+            "The shares of a canary are none: use whole percentages from 1 to 50, each above the one before.",
+        ),
+    ],
+)
+def test_a_strategy_that_does_not_fit_an_application_is_refused(given: dict[str, Any], services: list[Any], said: str) -> None:
+    request = module.Request("shop", "2", hosts=("app1", "app2"), checksum=SUM, **given)
+    assert list(module.propose(request, applications(services=services), TWO).refusals) == [said]
+
+
+def test_blue_green_and_canary_in_words() -> None:
+    steps = [str(step) for step in ask(fleet(host("app1", seen={"shop-web": instances("1")["shop-web"]})), strategy="blue_green").steps]
+    assert steps[3:6] == [
+        "app1: start shop-web@3002 beside the others, without a request, and wait until it is healthy, "
+        "start shop-web@3003 beside the others, without a request, and wait until it is healthy",
+        "app1: give all requests to the instances that stand by, and drain the others",
+        "ask every routed service through each router and gateway while the instances of before still run",
+    ]
+    assert "app1: drain shop-web@3000, restart it, wait until it is healthy and put it back" in steps[6]
+    shares = [str(step) for step in ask(TWO, strategy="canary").steps if step.action == "share"]
+    assert shares == [f"give {share} % of the requests to 2 on every host, and compare" for share in (5, 25, 50)]
+    assert ask(TWO, strategy="canary").sharers == 2
+    assert ask(fleet(host("app1"), module.Host("app2")), strategy="canary").sharers == 1
+
+
+def test_what_has_nothing_beside_it_gets_no_part_of_the_requests_and_is_not_asked_before_it_serves() -> None:
+    """A first release, and one that every host has already."""
+    first = fleet(module.Host("app1"))
+    for strategy in ("canary", "blue_green"):
+        assert not {"share", "shift", "check"} & {step.action for step in ask(first, strategy=strategy).steps}
+    joined = fleet(host("app1"), module.Host("app2"))
+    assert [step.action for step in ask(joined, strategy="blue_green").steps if step.action in ("shift", "check")] == ["shift"]
+
+
+def test_the_sum_over_all_hosts_decides_whether_a_canary_goes_on() -> None:
+    def one(requests: int, errors: int) -> dict[str, Any]:
+        return {
+            "compared": {
+                "old": {"requests": 500, "errors": 1, "ms": 10, "blur": 1},
+                "new": {"requests": requests, "errors": errors, "ms": 12, "blur": 1},
+            }
+        }
+
+    limits = module.Limits(requests=200)
+    text, why = module.compared({"app1": one(120, 0), "app2": one(90, 0)}, 5, limits)
+    assert (text, why) == ("5 % for the new release: 210 requests, 0 errors, 12 ms; the old release: 1000 requests, 2 errors, 10 ms", "")
+    assert module.compared({"app1": one(120, 3), "app2": one(90, 4)}, 5, limits)[1] == (
+        "With 5 % of the requests, 7 of 210 requests failed, with the old release 2 of 1000."
+    )
+    assert "at least 200 are needed" in module.compared({"app1": one(120, 0), "app2": {}}, 5, limits)[1]
 
 
 def test_all_reasons_are_said_at_once() -> None:
@@ -369,6 +462,15 @@ def test_a_host_that_is_not_back_is_named() -> None:
     failure = module.first_failure(proposed, [("switch", "app2", fail("gone", "unreachable"))])
     said = module.verdict(proposed, failure, {"app1": {}, "app2": fail("no route")})
     assert said.startswith("shop 2 failed on app2. NOT every host is back: app2 is not back on 1: no route Mend that")
+
+
+def test_a_release_whose_end_could_not_be_written_down_runs_and_failed() -> None:
+    proposed = ask(TWO)
+    failure = module.first_failure(proposed, [("record", "app2", fail("No space left on device.", "host_error"))])
+    said = module.verdict(proposed, failure, {})
+    assert said.startswith("shop 2 runs on every host, but its end could not be written down on app2: No space left on device. Mend that")
+    earlier = [("record", "app2", fail("full")), ("switch", "app2", fail("bad"))]
+    assert module.first_failure(proposed, earlier) == module.Failure("switch", "app2", "unhealthy", "bad")
 
 
 def test_a_first_release_has_nothing_to_go_back_to() -> None:
