@@ -6,16 +6,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.uptier.platform.plugins.plugin_utils import packages
+from ansible.template import trust_as_template
+from ansible_collections.uptier.platform.plugins.plugin_utils import layers, packages
 
 # What ansible.builtin.apt says when a source did not answer after all its tries.
 UPDATE_FAILED = "Failed to update apt cache"
 OPTIONS = {
-    "name": {"type": "list", "elements": "str", "required": True},
+    "name": {"type": "list", "elements": "str", "default": []},
+    "ahead_of_groups": {"type": "list", "elements": "str", "default": []},
     "lists_valid_seconds": {"type": "int", "default": 3600},
 }
+# Their packages would make a cluster of their own: these roles write first what keeps them from it.
+NOT_AHEAD = ("pgbackrest", "postgresql")
 
 
 class ActionModule(ActionBase):
@@ -26,8 +30,10 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(OPTIONS)
+        ahead = self._ahead(options["ahead_of_groups"], task_vars or {})
+        wanted = [*options["name"], *(entry for entry in ahead if entry not in options["name"])]
         try:
-            question = packages.question(options["name"])
+            question = packages.question(wanted)
         except ValueError as error:
             raise AnsibleActionFail(str(error)) from None
         answer = self._low_level_execute_command(question)
@@ -37,7 +43,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 f"dpkg-query listed no installed package; it said: {seen}. Is this a Debian host, and are we root on it?"
             )
-        missing = packages.missing(options["name"], host)
+        missing = packages.missing(wanted, host)
         result.update(changed=bool(missing), missing=missing)
         # In check mode nothing updates the lists; without them, or without its library, apt could not know a single package.
         blind = self._task.check_mode and not (host.has_lists and packages.APT in host.installed)
@@ -54,6 +60,13 @@ class ActionModule(ActionBase):
             "lock_timeout": 300,  # unattended-upgrades may hold the lock
         }
         done = self._apt(arguments, task_vars)
+        if done.get("failed") and ahead:
+            # What a role cannot have is said by that role, and keeps the host from nothing else.
+            arguments["name"] = packages.missing(options["name"], host)
+            if not arguments["name"]:
+                return {**result, "changed": False, "missing": []}
+            result["missing"] = arguments["name"]
+            done = self._apt(arguments, task_vars)
         if self._failed(done, lists=False) and arguments["cache_valid_time"]:
             # Lists can be young and yet name versions that the archive dropped, or lack a repository that was added since.
             arguments["cache_valid_time"] = 0
@@ -66,6 +79,25 @@ class ActionModule(ActionBase):
             text = f"{first}. {said}. `apt-get update` on the host shows which source does not answer."
             done.update({"msg": text} if done.get("failed") else {"warnings": [*(done.get("warnings") or []), text]})
         return {**result, **done}
+
+    def _ahead(self, groups: list[str], variables: dict[str, Any]) -> list[str]:
+        """Return what the roles of the layers install on hosts of these groups, in the order of the roles.
+
+        Left out is what waits for a condition in its layer or for other files, and what cannot be rendered yet.
+        """
+        found: dict[str, None] = {}
+        for role, where in layers.groups_of_roles(conditional=False).items() if groups else ():
+            if role in NOT_AHEAD or not set(groups).intersection(where):
+                continue
+            defaults, internals = layers.own(role)
+            name = next((name for name in (f"__{role}_packages", f"{role}_packages") if name in internals or name in defaults), "")
+            if name:
+                templar = self._templar.copy_with_new_env(available_variables={**defaults, **variables, **internals})
+                try:
+                    found.update(dict.fromkeys(templar.template(trust_as_template(f"{{{{ {name} }}}}"))))
+                except (AnsibleError, TypeError):
+                    continue
+        return list(found)
 
     def _failed(self, done: dict[str, Any], *, lists: bool) -> bool:
         """Tell whether apt failed, in fetching its lists or behind that. Check mode fetches none, so another try would say the same."""

@@ -8,7 +8,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +88,6 @@ def catalogue() -> tuple[frozenset[str], tuple[str, ...]]:
         names.update(SHARED.findall(defaults.read_text(encoding="utf-8")) if defaults.is_file() else ())
     names.update(entry["name"] for entry in data.read("secrets.yml")["platform_secrets"])
     return frozenset(names), tuple(f"{role}_" for role in roles)
-
-
-def trusted(value: Any) -> Any:
-    """Let what our own files say be rendered; Ansible renders no text of unknown origin."""
-    if isinstance(value, str):
-        return trust_as_template(value)
-    if isinstance(value, Mapping):
-        return {key: trusted(item) for key, item in value.items()}
-    return [trusted(item) for item in value] if isinstance(value, list) else value
-
-
-@cache
-def own(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the defaults of a role and what it sets itself, ready to be rendered."""
-    return trusted(layers.defaults(role)), trusted(layers.internals(role))
 
 
 class Plain(Mapping):
@@ -247,14 +232,14 @@ class ActionModule(ActionBase):
                     asked = self._asked(role, conditions, raw[host], wrong)
                     todo = {condition: key for condition, key in asked.items() if (role, condition, key) not in known}
                     if todo:
-                        there = {**own(role)[0], **run, **raw[host], **own(role)[1], **trusted(extra)}
+                        there = {**layers.own(role)[0], **run, **raw[host], **layers.own(role)[1], **layers.trusted(extra)}
                         templar = self._templar.copy_with_new_env(available_variables=there)
                         known.update(
                             {(role, condition, key): self._refusal(templar, role, condition, there) for condition, key in todo.items()}
                         )
                     refused = "; ".join(seen for condition, key in asked.items() if (seen := known[role, condition, key]))
                     if refused and (role, refused) not in found:
-                        there = {**own(role)[0], **run, **raw[host], **own(role)[1], **trusted(extra)}
+                        there = {**layers.own(role)[0], **run, **raw[host], **layers.own(role)[1], **layers.trusted(extra)}
                         found[role, refused] = {host: self._message(there, role, text)}
                     elif refused:
                         found[role, refused].setdefault(host, "")

@@ -21,7 +21,15 @@ options:
     description: Package names, also C(name=version); the version may hold wildcards.
     type: list
     elements: str
-    required: true
+    default: []
+  ahead_of_groups:
+    description:
+      - Inventory groups of the host. What the roles of this collection's layers install on hosts of these groups is installed along, in
+        one run of apt; those roles then find it there.
+      - Where that fails, O(name) alone is installed, and the role that cannot have a package says so.
+    type: list
+    elements: str
+    default: []
   lists_valid_seconds:
     description: Age in seconds up to which package lists are used as they are.
     type: int
@@ -52,7 +60,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 missing:
-  description: The entries of O(name) that the host lacked.
+  description: The entries that the host lacked.
   returned: always
   type: list
   elements: str

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.template import trust_as_template
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ROOT / "roles"
@@ -35,13 +36,13 @@ def load(path: Path) -> Any:
 
 
 @cache
-def groups_of_roles() -> dict[str, tuple[str, ...]]:
-    """Return the inventory groups on whose hosts each role runs, as the layers say it."""
+def groups_of_roles(conditional: bool = True) -> dict[str, tuple[str, ...]]:
+    """Return the inventory groups on whose hosts each role runs, as the layers say it; without those that a task includes, if it wants to."""
     found: dict[str, list[str]] = {}
     for layer in LAYERS:
         for play in load(ROOT / "playbooks" / "layers" / f"{layer}.yml"):
             names = [entry["role"] for entry in play.get("roles", ())]
-            names += [task[key]["name"] for task in play.get("tasks", ()) for key in INCLUDES if key in task]
+            names += [task[key]["name"] for task in play.get("tasks", ()) for key in INCLUDES if key in task] if conditional else []
             for name in names:
                 found.setdefault(name.rpartition(".")[2], []).extend(play["hosts"].split(":"))
     return {role: tuple(dict.fromkeys(groups)) for role, groups in found.items()}
@@ -66,6 +67,21 @@ def defaults(role: str) -> Mapping[str, Any]:
 @cache
 def internals(role: str) -> Mapping[str, Any]:
     return load(ROLES / role / "vars" / "main.yml")
+
+
+def trusted(value: Any) -> Any:
+    """Let what our own files say be rendered; Ansible renders no text of unknown origin."""
+    if isinstance(value, str):
+        return trust_as_template(value)
+    if isinstance(value, Mapping):
+        return {key: trusted(item) for key, item in value.items()}
+    return [trusted(item) for item in value] if isinstance(value, list) else value
+
+
+@cache
+def own(role: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the defaults of a role and what it sets itself, ready to be rendered."""
+    return trusted(defaults(role)), trusted(internals(role))
 
 
 @cache

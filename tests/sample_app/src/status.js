@@ -71,7 +71,7 @@ function reporter(config, stores) {
 }
 
 /** State of what the service depends on, sampled in the background so that a health check costs nothing. */
-function watcher(stores, every = 2000) {
+function watcher(stores, every = 5000) {
   const state = {};
   let ready = false;
   const probes = {

@@ -55,7 +55,7 @@ function redis(settings, log) {
     // Nodes are known by address and their certificates name it; a lookup in between would hide that.
     dnsLookup: (address, callback) => callback(null, address),
     slotsRefreshTimeout: 2000,
-    slotsRefreshInterval: 5000,
+    slotsRefreshInterval: 15000,
     clusterRetryStrategy: (times) => Math.min(100 * times, 1000),
     retryDelayOnFailover: 200,
     retryDelayOnClusterDown: 300,

@@ -45,7 +45,7 @@ async function main() {
       failed.inc();
       log.error({ err: error.message, code: error.code }, 'round failed');
     }
-    if (!stopping) await sleep(1000);
+    if (!stopping) await sleep(2000);
   }
   await store.close();
   log.info('stopped');

@@ -53,7 +53,7 @@ def context_of(sources: Sequence[Path | str], tier: str, extra: Mapping[str, Any
         )
     for name, value in secrets(page).items():
         manager._extra_vars.setdefault(name, value)
-    variables = {**action.trusted(layers.defaults("platform")), **(manager.get_vars(host=hosts[0]) if hosts else manager.get_vars())}
+    variables = {**layers.trusted(layers.defaults("platform")), **(manager.get_vars(host=hosts[0]) if hosts else manager.get_vars())}
     variables.update(platform_tier=tier, hostvars=hostvars)
     task = MagicMock()
     task.get_variable_manager.return_value._inventory = inventory

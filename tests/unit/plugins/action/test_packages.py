@@ -7,6 +7,8 @@ from unittest.mock import MagicMock
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.uptier.platform.plugins.action.packages import ActionModule
 
 BASE = "dpkg:amd64 installed 1.22\npython3-apt:amd64 installed 3.0\n"
@@ -95,3 +97,35 @@ def test_what_no_list_has_is_a_failure_with_both_reasons():
     result = made.run(None, {})
     assert result["failed"]
     assert result["msg"].startswith(f"{DEAD}. With those that are there: no version matched.")
+
+
+def ahead(made, **variables):
+    made._templar = Templar(loader=DataLoader(), variables={})
+    return made.run(None, {"acme_provider": "acme", "ansible_facts": {"distribution_major_version": "13"}, **variables})
+
+
+def test_what_the_roles_of_a_host_will_ask_for_comes_at_once():
+    made = action(BASE + "lists\n", name=["haproxy"], ahead_of_groups=["app", "gateway", "postgresql"])
+    missing = ahead(made, app_packages=["nodejs", "npm"])["missing"]
+    assert missing[0] == "haproxy"
+    assert len(missing) == len(set(missing))
+    assert {"nginx", "pgbouncer", "nodejs", "npm", "nftables", "certbot"} <= set(missing)
+    # Included by a task on a condition; needs files before it; of another group.
+    assert not {"keepalived", "postgresql-17", "pgbackrest", "redis-server"} & set(missing)
+    made._execute_module.assert_called_once()
+    assert "python3-cryptography" not in ahead(action(BASE, ahead_of_groups=["gateway"]), acme_provider="none")["missing"]
+
+
+def test_without_groups_no_role_is_looked_at():
+    assert ahead(action(BASE + "lists\n", name=["dpkg"]))["missing"] == []
+
+
+def test_what_a_later_role_cannot_have_keeps_nothing_from_the_host():
+    made = action(BASE + "lists\n", name=["curl"], ahead_of_groups=["app"])
+    made._execute_module.side_effect = [{"failed": True, "msg": "No package matching 'nodejs'"}, {"changed": True}]
+    result = ahead(made)
+    assert (result["missing"], apt(made)["name"]) == (["curl"], ["curl"])
+    made = action(BASE + "lists\n", ahead_of_groups=["app"])
+    made._execute_module.side_effect = [{"failed": True, "msg": "No package matching 'nodejs'"}]
+    result = ahead(made)
+    assert (result["changed"], result["missing"], result.get("failed", False)) == (False, [], False)
