@@ -121,6 +121,10 @@ def test_login_limits_writes_only(host):
     assert post.count("429") >= 5
 
 
+def test_a_body_that_is_too_large(host):
+    assert codes(host, ["--http1.1 -H 'Content-Length: 99999999' -d x https://demo.test/"]) == ["413"]
+
+
 def test_allow_list(host):
     assert head(host, "/office/")[0] == 403
 
@@ -238,6 +242,13 @@ def test_application_firewall(host):
     assert codes(host, [f"'{marked}?q=%3Cscript%3Ealert(1)%3C/script%3E'"]) == ["200"]
     noticed = f"grep -c '{marked.rpartition('/')[2]}.*9411' /var/log/nginx/waf/audit.log"
     wait("the line of the firewall", lambda: host.run(noticed).stdout.strip() not in ("", "0"), 60)
+
+
+def test_clients_come_through_the_proxies(host, lab):
+    around = lab.addresses[host.check_output("hostname")]
+    assert codes(host, [f"--connect-to demo.test:443:{around}:443 https://demo.test/"]) == ["403"]
+    through = f"{CURL} --interface 127.0.0.9 -H 'X-Forwarded-For: 198.51.100.7' https://demo.test/"
+    assert json.loads(host.check_output(through))["headers"]["x-real-ip"] == "198.51.100.7"
 
 
 def test_maintenance_by_a_file(host):

@@ -218,7 +218,7 @@ def offered(
                     problems.append(Problem(f"{where}: rate_limits", seen, "Set its api_keys, or count by address."))
     old = sorted(host for host, release in releases.items() if str(release) == WAF_NOT_ON)
     if old and any(location["waf"] != "off" for site in found for location in site["locations"]):
-        seen = f"is wanted, and {listed(old)} runs Debian {WAF_NOT_ON}, whose ModSecurity (3.0.9) has known holes and is not repaired"
+        seen = f"is wanted on {listed(old)}: Debian {WAF_NOT_ON}, whose ModSecurity (3.0.9) is older than the core rules ask for (3.0.10)"
         problems.append(
             Problem("the web application firewall", seen, "Set nginx_waf (and waf of sites) to off, or use gateways with Debian 13.")
         )

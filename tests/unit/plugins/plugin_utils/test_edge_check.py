@@ -19,7 +19,7 @@ def said(values: dict[str, Any], releases: dict[str, Any] | None = None, keys: A
 def test_a_firewall_is_refused_where_its_program_has_holes() -> None:
     (problem,) = said({"nginx_waf": "detect"}, {"gw1": "12", "gw2": "13"})
     assert problem == (
-        "the web application firewall is wanted, and gw1 runs Debian 12, whose ModSecurity (3.0.9) has known holes and is not repaired. "
+        "the web application firewall is wanted on gw1: Debian 12, whose ModSecurity (3.0.9) is older than the core rules ask for (3.0.10). "
         "Set nginx_waf (and waf of sites) to off, or use gateways with Debian 13."
     )
     assert said({"nginx_waf": "detect"}, {"gw1": "13", "gw2": None}) == []
