@@ -10,13 +10,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.plugin_utils import domains, gateway
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed, nearest
 
 YEAR_SECONDS = 31_536_000
+WAF_NOT_ON = "12"  # the Debian release without a web application firewall
 SITE_LISTS = ("nginx_sites", "nginx_extra_sites")
 # What each kind of channel cannot do without is in roles/alertmanager/vars/main.yml.
 Needs = Mapping[str, Sequence[str]]
@@ -172,6 +173,58 @@ def limits(values: Mapping[str, Any]) -> list[Problem]:
     ):
         fix = f"Set nginx_hsts_include_subdomains: true and nginx_hsts_max_age to {YEAR_SECONDS} or more, or leave preload out."
         problems.append(Problem("variable nginx_hsts_preload", "is on without what browsers ask for to preload a domain", fix))
+    return problems
+
+
+def offered(
+    values: Mapping[str, Any],
+    derived: Sequence[Mapping[str, Any]],
+    keys: Any,
+    exists: Callable[[str], bool],
+    releases: Mapping[str, Any],
+) -> list[Problem]:
+    """Look at files, keys, browsers of other sites and the application firewall of sites that are right otherwise.
+
+    `keys` are the API keys, `exists` says whether there is a file on the controller, `releases`
+    is the Debian release of each gateway, as far as it is known.
+    """
+    given = [*([] if "nginx_sites" in values else derived), *(site for name in SITE_LISTS for site in entries(values.get(name)))]
+    try:
+        found = gateway.complete_sites(given, entries(values.get("nginx_site_settings")), values.get("nginx_waf", "off"))
+        gateway.api_key_files(keys, "")
+    except gateway.GatewayError as error:
+        seen, dummy, fix = str(error).partition(". ")
+        return [Problem("gateway:", seen.rstrip("."), fix or "Correct it.")]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []  # a value of another type is said by the specification
+    problems = []
+    sets = {str(name) for key in keys for name in key["sets"]}
+    kinds = {str(limit.get("name")): limit.get("key") for limit in entries(values.get("nginx_rate_limits"))}
+    for site in found:
+        place = f"site {site['name']}"
+        if site["archive"] and not exists(str(site["archive"])):
+            problems.append(
+                Problem(f"{place}: archive", f"is {site['archive']}, and there is no such file here", "Build it, or correct its path.")
+            )
+        for location in site["locations"]:
+            where = f"{place}, location {location['path']}"
+            if location["api_keys"] and location["api_keys"] not in sets:
+                seen = f"is {location['api_keys']}, of which there is no key, so that nobody would get in"
+                fix = f"{nearest(location['api_keys'], sets)}Name the set in a key of nginx_api_keys (vault_nginx_api_keys in the vault file)."
+                problems.append(Problem(f"{where}: api_keys", seen, fix))
+            for limit in location["rate_limits"]:
+                if kinds.get(limit) == "api_key" and not location["api_keys"]:
+                    seen = f"has {limit}, which counts API keys, and the location asks for none"
+                    problems.append(Problem(f"{where}: rate_limits", seen, "Set its api_keys, or count by address."))
+    old = sorted(host for host, release in releases.items() if str(release) == WAF_NOT_ON)
+    if old and any(location["waf"] != "off" for site in found for location in site["locations"]):
+        seen = f"is wanted on {listed(old)}: Debian {WAF_NOT_ON}, whose ModSecurity (3.0.9) is older than the core rules ask for (3.0.10)"
+        problems.append(
+            Problem("the web application firewall", seen, "Set nginx_waf (and waf of sites) to off, or use gateways with Debian 13.")
+        )
+    if values.get("nginx_trusted_proxies_only") in (True, "true", "yes") and not values.get("nginx_trusted_proxies"):
+        seen = "is on, and nginx_trusted_proxies names none, so that everybody would be refused"
+        problems.append(Problem("variable nginx_trusted_proxies_only", seen, "Name the networks of your proxies, or leave it off."))
     return problems
 
 

@@ -731,8 +731,12 @@ def check_gateway(context: Context) -> list[Problem]:
     certified = [*([] if "nginx_sites" in values else derived), *own]
     wanted = [str(domain) for site in certified if isinstance(site.get("domains"), (list, tuple)) for domain in site["domains"]]
     files = [(name, site) for name in ("acme_sites", "acme_extra_sites") for site in edge_check.entries(values.get(name))]
+    keys = values.get("nginx_api_keys", context.hostvars[host].get("vault_nginx_api_keys") or [])
+    releases = {name: context.probes.get(name, {}).get("release") for name in hosts}
+    shape = edge_check.sites(values, derived, upstreams, names)
     return [
-        *edge_check.sites(values, derived, upstreams, names),
+        *shape,
+        *(edge_check.offered(values, derived, edge_check.entries(keys), context.exists, releases) if not shape else ()),
         *edge_check.limits(values),
         *edge_check.certificates(values, wanted, files),
     ]

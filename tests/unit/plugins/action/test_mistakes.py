@@ -136,6 +136,19 @@ CASES: dict[str, Change] = {
     ),
     "keys of a limit": page(nginx_rate_limits=[{"name": "general", "key": "ip", "per_minutes": 10, "burst": 1}]),
     "a site with an unknown limit": page(nginx_site_settings=[{"name": "shop", "rate_limits": ["generl"]}]),
+    "an archive that is not there, and keys that nobody has": page(
+        nginx_site_settings=[
+            {
+                "name": "shop",
+                "archive": "nothing/site.tar",
+                "static_paths": [],
+                "auth_paths": [],
+                "locations": [{"path": "/", "api_keys": "partner"}, {"path": "/files/", "static": True}],
+            }
+        ]
+    ),
+    "an origin with a path": page(nginx_site_settings=[{"name": "shop", "cors": {"origins": ["https://app.example.org/x"]}}]),
+    "proxies only, and none": page(nginx_trusted_proxies_only=True),
     "settings for an unknown site": page(nginx_site_settings=[{"name": "shpo", "client_max_body_mb": 10}]),
     "a setting of a site misspelt": page(nginx_site_settings=[{"name": "shop", "read_timeuot": 10}]),
     "a site written by hand": page(
