@@ -44,6 +44,14 @@ def test_backup_was_taken(platform: Platform) -> None:
     assert stanza["backup"][0]["type"] == "full"
 
 
+def test_the_backup_of_files_is_proven(platform: Platform) -> None:
+    """One host is client and keeper; its repository is local."""
+    platform.output("one", "systemctl start restic-keep@verify")
+    figures = platform.output("one", "cat /var/lib/prometheus/node-exporter/file_backup_repositories.prom")
+    assert 'file_backup_verify_success{host="one"} 1' in figures
+    assert 'file_backup_snapshots{host="one"} 1' in figures
+
+
 def whole(platform: Platform) -> None:
     """See that no unit has failed for good: what a timer runs may have had too little of the processors, and is run again."""
     end = time.monotonic() + 180
