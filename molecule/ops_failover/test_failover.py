@@ -175,7 +175,8 @@ def test_two_runs_at_once_and_a_killed_controller(platform: Platform) -> None:
             r"Another operation is changing main: switchover by process \d+ on db\d, since ", " ".join(second.output.split())
         ), second.output[-3000:]
         os.killpg(process.pid, signal.SIGKILL)
-    wait("the lock to end", lambda: platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}").status == 0, 180)
+    # Each try is a whole run, and costs what ten seconds of this platform do.
+    wait("the lock to end", lambda: platform.playbook("switchover_postgresql", "-e", f"pg_leader={leader}").status == 0, 180, pause=10)
     assert platform.leader() == standby
     wait("no pool paused", lambda: not any(paused(platform, host) for host in platform.group("app")), 30)
 

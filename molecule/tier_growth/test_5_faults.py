@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts and processes die while clients work, and the platform heals; test_rerun.py of ops_failover sees that the next run finds nothing to do."""
+"""Hosts and processes die while clients work, and the platform heals.
+
+The database's own failures are in test_failover.py of ops_failover; test_rerun.py there sees that the next run finds nothing to do.
+"""
 
 from __future__ import annotations
 
 import time
 
 from harness.platform import Platform, wait
-from harness.probes import Probe, missing_rows, prepare_writes
+from harness.probes import Probe
 from harness.web import User, Watcher
 
 
@@ -66,24 +69,3 @@ def test_redis_master_killed_writes_go_on(platform: Platform) -> None:
     # Twice what is promised, as for every single round on a machine that does other work; role_redis holds it to five seconds.
     assert seen["gap_seconds"] <= 10
     wait("the cluster with all replicas", platform.cache_healthy, 60)
-
-
-def test_database_leader_killed_writes_go_on_and_no_row_is_lost(platform: Platform) -> None:
-    prepare_writes(platform)
-    leader = platform.leader()
-    assert leader
-    probe = Probe(platform, "app1", "postgresql.js", 55)
-    time.sleep(5)
-    platform.kill(leader)
-    try:
-        standby = next(host for host in platform.group("postgresql") if host != leader)
-        wait("another leader", lambda: platform.writable(standby), 45)
-        seen = probe.finish()
-    finally:
-        platform.start(leader)
-    print(f"measured: leader's host {leader} killed: longest gap {seen['gap_seconds']:.1f} s, errors {seen['errors']}")
-    assert seen["gap_seconds"] <= 30
-    assert len(seen["acknowledged"]) > 50
-    assert platform.leader() != leader
-    wait("the old leader as a replica", platform.database_healthy, 90)
-    assert missing_rows(platform, seen["acknowledged"]) == []

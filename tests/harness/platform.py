@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -88,6 +89,34 @@ class Platform:
         self.data: dict[str, Any] = json.loads(listing.stdout)
         # These are not templated: what the inventory computes has to be computed here as well.
         self.hostvars: dict[str, dict[str, Any]] = self.data["_meta"]["hostvars"]
+
+    def declare(self, host: str, variables: dict[str, Any], group: str) -> None:
+        """Write one host more into the inventory."""
+        with self._hosts() as known:
+            known["hosts"][host] = variables
+            known["children"][group]["hosts"][host] = None
+
+    def give(self, hosts: list[str], **variables: Any) -> None:
+        """Set variables of hosts in the inventory."""
+        with self._hosts() as known:
+            for host in hosts:
+                known["hosts"][host] = {**(known["hosts"][host] or {}), **variables}
+
+    def undeclare(self, host: str) -> None:
+        """Take a host out of the inventory."""
+        with self._hosts() as known:
+            known["hosts"].pop(host, None)
+            for group in known["children"].values():
+                group["hosts"].pop(host, None)
+
+    @contextlib.contextmanager
+    def _hosts(self) -> Iterator[dict[str, Any]]:
+        """Hosts and groups of the inventory's page, to be changed."""
+        path = self.inventory / "hosts.yml"
+        page = yaml.safe_load(path.read_text(encoding="utf-8"))
+        yield page["all"]
+        path.write_text(yaml.safe_dump(page), encoding="utf-8")
+        self.read()
 
     @staticmethod
     def tool(name: str) -> str:
