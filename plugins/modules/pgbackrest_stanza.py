@@ -121,10 +121,11 @@ from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackr
     parse,
     plan,
     stanza_of,
-    with_history,
 )
 
 ARGUMENTS = {"backup": ["--type=full"]}
+# Always with a backup at the new place: what was found may be left from a move long ago.
+WITH_HISTORY = ["history", "stanza-create", "check", "backup"]
 
 
 def run(module: AnsibleModule, command: str, *arguments: str) -> str:
@@ -202,18 +203,21 @@ def main() -> None:
     try:
         info = read(module)
         steps = plan(info, parameters["stanza"], parameters["first_backup"])
-        before = former(module) if "stanza-create" in steps else None
-        steps = with_history(steps) if before else steps
+        marker = history.marker(parameters["path"], parameters["stanza"])
+        before = former(module) if "stanza-create" in steps or marker.exists() else None
+        steps = WITH_HISTORY if before else steps
         if not module.check_mode:
             for step in steps:
                 if before and step == "history":
                     fetch(module, *before, info=False)
+                    marker.touch()
                     fetch(module, *before, info=True)
                 else:
                     run(module, step, *ARGUMENTS.get(step, []))
                 if before and step == "check":
                     # WAL has come here from the database's host, so nothing goes to the former place any more: this is its end.
                     fetch(module, before[0], listing(module, before[0], "archive/"), info=False)
+            marker.unlink(missing_ok=True)
     except RepositoryError as error:
         module.fail_json(msg=str(error), reason=error.reason)
     backups = [entry["label"] for entry in stanza_of(info, parameters["stanza"]).get("backup", [])]

@@ -3,7 +3,8 @@
 """The history of a repository that was on another host before.
 
 Every file of it is fetched as it is, encrypted, over pgBackRest's own connection between hosts. What the repository's programs look
-for first, its info files, comes last, so that a move that was interrupted counts as none and is continued by the next run.
+for first, its info files, comes last, so that a move that was interrupted counts as none and is continued by the next run. From then on
+until there is a backup at the new place a marker says the same.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Place:
             f"--stanza={stanza}",
             "--log-level-file=off",
             "--log-level-console=error",
+            "--io-timeout=30",
             f"--repo1-path={self.path}",
             f"--repo1-host={self.host}",
             "--repo1-host-type=tls",
@@ -72,6 +74,11 @@ def is_history(files: Mapping[str, int], stanza: str) -> bool:
 def lacking(there: Mapping[str, int], here: Mapping[str, int], info: bool) -> list[str]:
     """Return what has to be fetched: the info files, or all the others."""
     return sorted(name for name, size in there.items() if bool(INFO.fullmatch(name)) == info and here.get(name) != size)
+
+
+def marker(path: str, stanza: str) -> Path:
+    """Return the file that tells, in the repository, that its history has not come to its end."""
+    return Path(path, f".history-of-{stanza}")
 
 
 def present(path: str, names: Iterable[str]) -> dict[str, int]:

@@ -117,14 +117,6 @@ def plan(info: Sequence[Mapping[str, Any]], name: str, first_backup: bool) -> li
     return [*steps, "backup"] if first_backup else steps if code != NO_BACKUP else []
 
 
-def with_history(steps: Sequence[str]) -> list[str]:
-    """Return the steps for a repository that was elsewhere before: with its history, and always with a backup at the new place.
-
-    What was found may be left from a move long ago, and its newest backup old.
-    """
-    return ["history", *(step for step in steps if step != "backup"), *(["check"] if "check" not in steps else []), "backup"]
-
-
 def explain(command: str, code: int, output: str) -> RepositoryError:
     """Return the error that says what failed, what was seen and what to do."""
     reason, remedy = REMEDIES.get(code, ("failed", "See /var/log/pgbackrest on the repository's host."))

@@ -142,6 +142,19 @@ def test_history_that_does_not_come_whole_ends_before_its_info_files(
     assert moved.fetched[-1] == ["archive/main/archive.info", "backup/main/backup.info"], "what was there was fetched again"
 
 
+def test_a_move_that_failed_behind_its_info_files_is_continued(
+    moved: Repository, run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    moved.codes = {"check": [56]}
+    assert run(former=FORMER, path=str(tmp_path))["reason"] == "no_leader"
+    moved.status, moved.calls = 0, []
+    moved.elsewhere["two.internal"]["archive/main/17-1/0/2.zst"] = FILE
+    assert run(former=FORMER, path=str(tmp_path))["steps"] == ["history", "stanza-create", "check", "backup"]
+    assert moved.calls == ["stanza-create", "check", "backup"]
+    assert moved.fetched[-1] == ["archive/main/17-1/0/2.zst"]
+    assert not run(former=FORMER, path=str(tmp_path))["changed"]
+
+
 def test_check_mode_names_the_history_and_fetches_nothing(moved: Repository, run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     result = run(check=True, former=FORMER, path=str(tmp_path))
     assert result["steps"] == ["history", "stanza-create", "check", "backup"]
