@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What a run would move: hosts that join a living store, and what leaves the host on which it was. Pure.
 
-`keeps` has what the platform keeps on each host, as module_utils/host/found.py saw it: etcd, postgresql, redis, repository, metrics.
+`keeps` has what the platform keeps on each host that was asked, as module_utils/host/found.py saw it: etcd, postgresql, redis, repository,
+metrics. Of a group with a host that was not asked, as in a run with --limit, nothing is said.
 """
 
 from __future__ import annotations
@@ -60,12 +61,16 @@ def having(keeps: Keeps, what: str) -> list[str]:
     return [host for host, kept in keeps.items() if what in kept]
 
 
+def asked(keeps: Keeps, hosts: Sequence[str]) -> bool:
+    return bool(hosts) and all(host in keeps for host in hosts)
+
+
 def problems(groups: Groups, keeps: Keeps) -> list[Problem]:
     """Find stores whose group has lost every host with data, while another host of the inventory has it."""
     found = []
     for store in STORES:
         hosts, living = list(groups.get(store.group, ())), having(keeps, store.keeps)
-        if hosts and living and not set(living) & set(hosts):
+        if asked(keeps, hosts) and living and not set(living) & set(hosts):
             seen = f"has no host on which {store.name} lives ({listed(hosts)}), and it lives on {listed(living)}: {store.anew}"
             fix = (
                 f"Leave {living[0]} in the group until the others have joined (docs/how-to/move-up-a-tier.md). Or, if its data is of no use "
@@ -90,7 +95,7 @@ def _repository(groups: Groups, keeps: Keeps) -> list[Problem]:
 def former_repository(groups: Groups, keeps: Keeps) -> str:
     """Return the host with the backups, where that is not the one that shall have them; empty where none has to move."""
     hosts, there = list(groups.get("backup", ())), having(keeps, "repository")
-    return there[0] if hosts and there and hosts[0] not in there else ""
+    return there[0] if asked(keeps, hosts[:1]) and there and hosts[0] not in there else ""
 
 
 def notices(groups: Groups, keeps: Keeps) -> list[str]:
@@ -106,11 +111,11 @@ def notices(groups: Groups, keeps: Keeps) -> list[str]:
                 )
             continue
         hosts, living = list(groups.get(store.group, ())), having(keeps, store.keeps)
-        new = [host for host in hosts if host not in living]
+        new = [host for host in hosts if host in keeps and host not in living]
         if new and set(living) & set(hosts):
             found.append(f"{store.name} of {listed(host for host in hosts if host in living)} gains {listed(new)}: {store.joins}.")
     watching, metrics = list(groups.get("monitoring", ())), having(keeps, "metrics")
-    if watching and metrics and not set(metrics) & set(watching):
+    if asked(keeps, watching) and metrics and not set(metrics) & set(watching):
         found.append(
             f"Monitoring moves from {listed(metrics)} to {listed(watching)} and begins there without a past; that stays on {listed(metrics)} in "
             "/var/lib/prometheus/metrics2."

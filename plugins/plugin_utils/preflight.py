@@ -328,8 +328,9 @@ def check_moved(context: Context) -> list[Problem]:
 
 
 def keeps(context: Context) -> dict[str, Sequence[str]]:
-    """Return what the platform keeps on each host."""
-    return {host: (context.probes.get(host, {}).get("found") or {}).get("keeps") or () for host in context.hosts("all")}
+    """Return what the platform keeps on each host that was asked."""
+    seen = {host: context.probes.get(host, {}).get("found") or {} for host in context.hosts("all")}
+    return {host: found["keeps"] for host, found in seen.items() if "keeps" in found}
 
 
 def check_stores(context: Context) -> list[Problem]:

@@ -74,3 +74,11 @@ def test_backups_on_a_host_that_cannot_be_asked_are_refused() -> None:
 def test_a_group_without_hosts_moves_nothing() -> None:
     assert moves.problems({group: [] for group in GROUPS}, BEFORE) == []
     assert moves.notices({group: [] for group in GROUPS}, BEFORE) == []
+
+
+def test_nothing_is_said_of_hosts_that_were_not_asked() -> None:
+    """As in a run with --limit on a host where something was left."""
+    elsewhere = {group: ["two", "three"] for group in GROUPS}
+    for keeps in ({"one": EVERYTHING}, {"one": EVERYTHING, "three": ()}):
+        assert moves.problems(elsewhere, keeps) == []
+        assert moves.notices(elsewhere, keeps) == []

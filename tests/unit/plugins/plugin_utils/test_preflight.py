@@ -731,7 +731,8 @@ def test_a_living_member_keeps_its_address():
 
 def test_what_lives_on_a_host_of_no_use_to_its_group_is_seen():
     found = context()
-    found.probes["db1"]["found"] = {"keeps": ["redis", "repository"]}
+    for host in HOSTS:
+        found.probes[host]["found"] = {"keeps": ["redis", "repository"] if host == "db1" else []}
     assert "group redis has no host on which Redis lives (app1, app2, app3), and it lives on db1" in text(found)
     assert any(line.startswith("Backups move from db1 to mon1") for line in p.notices_of(found))
 
