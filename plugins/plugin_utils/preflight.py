@@ -24,6 +24,7 @@ from ansible_collections.uptier.platform.plugins.plugin_utils import (
     inventory_check,
     layers,
     login,
+    moves,
     redis_layout,
     secrets,
     specification,
@@ -196,10 +197,14 @@ def check_variables(context: Context) -> list[Problem]:
 def notices_of(context: Context) -> list[str]:
     """Return what is worth a word and stops nobody."""
     unused = strange_variables(context)[1]
-    return ([strangers.notice(unused)] if unused else []) + [
-        f"Group {group}: {hosts} hosts are enough, in place of the {context.profile.get(LEAST[group], 0)} of the tier {context.tier}: {reason}"
-        for group, (hosts, reason) in lowered(context).items()
-    ]
+    return (
+        ([strangers.notice(unused)] if unused else [])
+        + moves.notices(context.groups, keeps(context))
+        + [
+            f"Group {group}: {hosts} hosts are enough, in place of the {context.profile.get(LEAST[group], 0)} of the tier {context.tier}: {reason}"
+            for group, (hosts, reason) in lowered(context).items()
+        ]
+    )
 
 
 def lowered(context: Context) -> dict[str, tuple[int, str]]:
@@ -320,6 +325,17 @@ def check_moved(context: Context) -> list[Problem]:
         fix = f"Set it back to {port}: a living cluster keeps its ports, since its members and Patroni would not find each other during the change."
         problems.append(Problem(f"variable {name}", seen, fix))
     return problems
+
+
+def keeps(context: Context) -> dict[str, Sequence[str]]:
+    """Return what the platform keeps on each host that was asked."""
+    seen = {host: context.probes.get(host, {}).get("found") or {} for host in context.hosts("all")}
+    return {host: found["keeps"] for host, found in seen.items() if "keeps" in found}
+
+
+def check_stores(context: Context) -> list[Problem]:
+    """Refuse a move that would leave behind what must not be lost."""
+    return moves.problems(context.groups, keeps(context))
 
 
 def check_memory(context: Context) -> list[Problem]:
@@ -835,6 +851,7 @@ CHECKS = (
     check_networks,
     check_minima,
     check_moved,
+    check_stores,
     check_sizes,
     check_backups,
     check_managed,

@@ -76,6 +76,7 @@ class Look:
         result: dict[str, Any] = {"platform": platform, "claims": claims, "ours": ours, "parts": {}, "clusters": [], "redis": []}
         result["redis_masters"] = self.redis_masters() if "Redis" in ours else 0
         result["lives"] = self.lives(ours)
+        result["keeps"] = self.keeps(ours, result["redis_masters"])
         result["strange_zone"] = self.strange_zone(self.asked["zone"])
         known = set(claims) | ({"all"} if platform else set())
         strange = [
@@ -313,6 +314,21 @@ class Look:
             if match:
                 found["redis"] = match[1]
         return found
+
+    def keeps(self, ours: list[str], masters: int) -> list[str]:
+        """Return what the platform keeps here that must not begin anew elsewhere: etcd, postgresql, redis, repository, metrics."""
+        repository = re.search(r"^repo1-path=(.+)$", self.read("etc/pgbackrest/pgbackrest.conf"), re.MULTILINE)
+        kept = {
+            "etcd": "etcd" in ours and self.exists("var/lib/etcd/default/member"),
+            "postgresql": "PostgreSQL" in ours and bool(glob.glob(self.path("var/lib/postgresql/*/*/PG_VERSION"))),
+            "redis": masters > 0,
+            # On a host whose settings name another one it is what was left there.
+            "repository": "pgBackRest" in ours
+            and repository is not None
+            and bool(glob.glob(self.path(f"{repository[1]}/backup/*/backup.info"))),
+            "metrics": "Prometheus" in ours and bool(glob.glob(self.path("var/lib/prometheus/metrics2/*"))),
+        }
+        return [name for name, there in kept.items() if there]
 
     def redis_masters(self) -> int:
         """Return how many masters share all slots of the platform's own cluster, as its nodes remember it; 0 where none do."""

@@ -211,6 +211,11 @@ def out_of_reach(info: Sequence[Mapping[str, Any]], name: str) -> dict[int, str]
     return {number: f"{text.partition(': ***')[0]}. {remedies[number]}" for number, text in found.items() if not _wrong_key(text)}
 
 
+def lacks_stanza(info: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Tell whether the first repository holds nothing of a stanza."""
+    return statuses(stanza_of(info, name)).get(1, (MISSING_PATH, ""))[0] in (MISSING_PATH, MISSING_DATA)
+
+
 def plan(info: Sequence[Mapping[str, Any]], name: str, first_backup: bool) -> list[str]:
     """Return the pgBackRest commands to run, in order, with their options. Nothing where each repository has a usable backup.
 

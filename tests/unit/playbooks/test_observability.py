@@ -7,7 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAYS = yaml.safe_load((ROOT / "playbooks" / "layers" / "observability.yml").read_text(encoding="utf-8"))
@@ -44,3 +47,22 @@ def test_each_vendors_role_installs_by_one_task_that_the_last_one_reads() -> Non
     for name in FROM_VENDORS:
         (task,) = yaml.safe_load((ROOT / "roles" / name / "tasks" / "install.yml").read_text(encoding="utf-8"))
         assert (task["uptier.platform.vendor_package"]["package"], task["register"]) == (name, f"__{name}_install")
+
+
+@pytest.mark.parametrize(
+    ("groups", "keeps", "stopped"),
+    [([], ["metrics"], True), (["monitoring"], ["metrics"], False), ([], ["etcd"], False), ([], None, False)],
+)
+def test_monitoring_stops_on_a_host_that_has_left_it(groups: list[str], keeps: list[str] | None, stopped: bool) -> None:
+    """And on no other one: `keeps` has metrics where the platform's own Prometheus was. It comes behind the new hosts' monitoring."""
+    names = [play["name"] for play in PLAYS]
+    place = names.index("Monitoring that has moved to other hosts")
+    assert names.index("Monitoring") < place
+    (task,) = PLAYS[place]["tasks"]
+    found = {} if keeps is None else {"keeps": keeps}
+    known = {"group_names": ["app", *groups], "__platform_probe": {"found": found}}
+    templar = Templar(loader=DataLoader(), variables=known)
+    assert all(templar.evaluate_conditional(trust_as_template(condition)) for condition in task["when"]) == stopped
+    units = task["uptier.platform.systemd_units"]["units"]
+    assert {unit["state"] for unit in units} == {"stopped"}
+    assert {"prometheus.service", "prometheus-alertmanager.service"} < {unit["name"] for unit in units}

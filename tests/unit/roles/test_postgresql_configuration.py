@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -93,6 +94,21 @@ def test_the_announcement_never_forbids_the_promotion(settings: dict[str, Any], 
     words = shlex.split(settings["pre_promote"].replace("/run/postgresql/uptier-promotion", str(file)))
     assert subprocess.run(words, check=False, capture_output=True).returncode == 0
     assert file.exists() == writable
+
+
+def test_settings_are_checked_without_asking_members_of_etcd(
+    rendering: Any, variable_files: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    """Patroni's check refuses a file that names a member which does not answer: one that is down, or that a run in check mode has not made."""
+    command = rendering(VALUES).show("{{ __postgresql_validate }}", variable_files("postgresql"))
+    (tmp_path / "patroni").mkdir()
+    (tmp_path / "patroni" / "__main__.py").write_text(
+        "import socket, sys\ndef main():\n    print(sys.argv[1:], socket.socket().connect_ex(('127.0.0.1', 1)))\n"
+    )
+    words = shlex.split(f"{command} patroni.yml")
+    assert words[0] == "/opt/uptier/patroni/bin/python"
+    done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "['--validate-config', '--ignore-listen-port', 'patroni.yml'] 0\n"
 
 
 def test_pools_that_do_not_fit_are_refused_with_the_numbers(render: Render) -> None:

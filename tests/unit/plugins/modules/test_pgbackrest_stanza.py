@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +24,23 @@ class Repository:
         self.silent: set[int] = set()
         self.codes: dict[str, list[int]] = {}
         self.calls: list[str] = []
+        self.elsewhere: dict[str, dict[str, Any]] = {}
+        self.fetched: list[list[str]] = []
+        self.path = Path()
 
-    def run(self, argv: list[str], **_: Any) -> tuple[int, str, str]:
+    def run(self, argv: list[str], **more: Any) -> tuple[int, str, str]:
         command = argv[-1]
+        if command == "repo-ls":
+            asked = next(word.partition("=")[2] for word in argv if word.startswith("--repo1-host="))
+            return 0, json.dumps(self.elsewhere.get(asked, {})), ""
+        if command.startswith("xargs "):
+            names = more["data"].split("\0")
+            self.fetched.append(names)
+            for name in names:
+                if "broken" not in name:
+                    (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                    (self.path / name).write_bytes(b"12345")
+            return (123 if any("broken" in name for name in names) else 0), "", ""
         if command == "info":
             entry = {"name": "main", "status": {"code": self.status, "message": "x"}, "backup": [{"label": "20261120-010000F"}]}
             asked = [int(word.removeprefix("--repo=")) for word in argv if word.startswith("--repo=")]
@@ -146,3 +161,90 @@ def test_a_repository_without_an_answer(
     assert result.get("failed", False) == failed
     assert repository.calls == []
     assert [NO_ANSWER in text for text in warned] == ([] if failed else [True])
+
+
+FILE = {"type": "file", "size": 5}
+HISTORY = {"archive/main/17-1/0/1.zst": FILE, "archive/main/archive.info": FILE, "backup/main/backup.info": FILE}
+
+
+@pytest.fixture
+def moved(repository: Repository, tmp_path: Path) -> Repository:
+    """The repository was on the second of two hosts before."""
+    repository.path = tmp_path
+    repository.elsewhere = {"two.internal": dict(HISTORY)}
+    return repository
+
+
+FORMER = ["one.internal", "two.internal"]
+
+
+def test_history_comes_before_the_stanza_and_info_files_last(moved: Repository, run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    result = run(former=FORMER, path=str(tmp_path))
+    assert result["steps"] == ["history", "stanza-create", "check", "backup --type=full"]
+    assert result["moved"] == {"host": "two.internal", "files": 3, "bytes": 15}
+    assert moved.calls == ["stanza-create", "check", "backup --type=full"]
+    assert moved.fetched == [["archive/main/17-1/0/1.zst"], ["archive/main/archive.info", "backup/main/backup.info"]]
+
+
+def test_what_was_archived_there_meanwhile_is_fetched_after_the_check(
+    moved: Repository, run: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = moved.run
+
+    def archived(argv: list[str], **more: Any) -> tuple[int, str, str]:
+        if argv[-1] == "check":
+            moved.elsewhere["two.internal"]["archive/main/17-1/0/2.zst"] = FILE
+        return answer(argv, **more)
+
+    monkeypatch.setattr(moved, "run", archived)
+    assert run(former=FORMER, path=str(tmp_path))["changed"]
+    assert moved.fetched[-1] == ["archive/main/17-1/0/2.zst"]
+
+
+def test_history_that_does_not_come_whole_ends_before_its_info_files(
+    moved: Repository, run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    moved.elsewhere["two.internal"]["backup/main/broken"] = FILE
+    result = run(former=FORMER, path=str(tmp_path))
+    assert result["reason"] == "history"
+    assert "1 of 4 files are not here, among them backup/main/broken" in result["msg"]
+    assert moved.calls == []
+    assert not (tmp_path / "backup/main/backup.info").exists()
+    del moved.elsewhere["two.internal"]["backup/main/broken"]
+    assert run(former=FORMER, path=str(tmp_path))["changed"]
+    assert moved.fetched[-1] == ["archive/main/archive.info", "backup/main/backup.info"], "what was there was fetched again"
+
+
+def test_a_move_that_failed_behind_its_info_files_is_continued(
+    moved: Repository, run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    moved.codes = {"check": [56]}
+    assert run(former=FORMER, path=str(tmp_path))["reason"] == "no_leader"
+    moved.status, moved.calls = 0, []
+    moved.elsewhere["two.internal"]["archive/main/17-1/0/2.zst"] = FILE
+    assert run(former=FORMER, path=str(tmp_path))["steps"] == ["history", "stanza-create", "check", "backup --type=full"]
+    assert moved.calls == ["stanza-create", "check", "backup --type=full"]
+    assert moved.fetched[-1] == ["archive/main/17-1/0/2.zst"]
+    assert not run(former=FORMER, path=str(tmp_path))["changed"]
+
+
+def test_check_mode_names_the_history_and_fetches_nothing(moved: Repository, run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    result = run(check=True, former=FORMER, path=str(tmp_path))
+    assert result["steps"] == ["history", "stanza-create", "check", "backup --type=full"]
+    assert moved.fetched == moved.calls == []
+
+
+def test_nobody_is_asked_where_there_is_a_stanza(moved: Repository, run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    moved.status = 2
+    assert run(former=FORMER, path=str(tmp_path))["moved"] == {}
+    assert moved.calls == ["check", "backup --type=full"]
+    assert moved.fetched == []
+
+
+def test_a_new_second_repository_is_no_reason_to_look_for_history(
+    moved: Repository, run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """What a move left elsewhere long ago would be written over what the first repository holds now."""
+    moved.repositories = {1: (0, "ok"), 2: (1, "missing stanza path")}
+    assert run(former=FORMER, path=str(tmp_path))["moved"] == {}
+    assert moved.fetched == []

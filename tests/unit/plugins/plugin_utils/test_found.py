@@ -398,7 +398,7 @@ def test_a_second_run(tree):
     converged(tree)
     facts = tree.look()
     assert said(facts) == []
-    assert set(facts) == {"platform", "claims", "ours", "parts", "clusters", "redis", "redis_masters", "lives", "strange_zone"}, (
+    assert set(facts) == {"platform", "claims", "ours", "parts", "clusters", "redis", "redis_masters", "lives", "keeps", "strange_zone"}, (
         "nothing else is looked at there"
     )
 
@@ -498,6 +498,21 @@ def test_the_platforms_own_redis_tells_its_shape(tree, nodes, masters):
     tree.file("/etc/systemd/system/redis-node@.service")
     tree.file("/var/lib/redis/6379/nodes.conf", nodes)
     assert tree.look()["redis_masters"] == masters
+
+
+def test_what_the_platform_keeps_on_a_host(tree):
+    for part in TABLE["platform_found"]:
+        tree.file(part["ours"][0], "ours")
+    assert tree.look()["keeps"] == [], "installed, and nothing kept yet"
+    tree.file("/var/lib/etcd/default/member/snap/db")
+    tree.file("/var/lib/postgresql/17/main/PG_VERSION", "17\n")
+    tree.file("/var/lib/redis/6379/nodes.conf", NODES)
+    tree.file("/var/lib/prometheus/metrics2/wal/00000000")
+    tree.file("/srv/backups/backup/main/backup.info")
+    tree.file("/etc/pgbackrest/pgbackrest.conf", "[global]\nrepo1-path=/srv/backups\n")
+    assert tree.look()["keeps"] == ["etcd", "postgresql", "redis", "repository", "metrics"]
+    tree.file("/etc/pgbackrest/pgbackrest.conf", "[global]\nrepo1-host=mon1.internal\n")
+    assert "repository" not in tree.look()["keeps"], "what was left there is no repository"
 
 
 def test_the_platforms_own_members_tell_where_they_are_known(tree):

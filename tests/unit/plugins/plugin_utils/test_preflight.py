@@ -729,6 +729,14 @@ def test_a_living_member_keeps_its_address():
     assert p.check_moved(found) == [], "it was said where they are"
 
 
+def test_what_lives_on_a_host_of_no_use_to_its_group_is_seen():
+    found = context()
+    for host in HOSTS:
+        found.probes[host]["found"] = {"keeps": ["redis", "repository"] if host == "db1" else []}
+    assert "group redis has no host on which Redis lives (app1, app2, app3), and it lives on db1" in text(found)
+    assert any(line.startswith("Backups move from db1 to mon1") for line in p.notices_of(found))
+
+
 @pytest.mark.parametrize(("name", "port"), [("etcd_peer_port", 2380), ("etcd_client_port", 2379)])
 def test_a_living_etcd_keeps_its_ports(name, port):
     found = living()
