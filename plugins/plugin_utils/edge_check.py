@@ -189,8 +189,11 @@ def offered(
     is the Debian release of each gateway, as far as it is known.
     """
     given = [*([] if "nginx_sites" in values else derived), *(site for name in SITE_LISTS for site in entries(values.get(name)))]
+    # What is wrong with domains is said where they were written.
+    given = [{**site, "domains": [f"site{number}.invalid"]} for number, site in enumerate(given)]
+    settings = [{key: value for key, value in entry.items() if key != "domains"} for entry in entries(values.get("nginx_site_settings"))]
     try:
-        found = gateway.complete_sites(given, entries(values.get("nginx_site_settings")), values.get("nginx_waf", "off"))
+        found = gateway.complete_sites(given, settings, values.get("nginx_waf", "off"))
         gateway.api_key_files(keys, "")
     except gateway.GatewayError as error:
         if isinstance(error.__cause__, domains.DomainError):
