@@ -127,3 +127,15 @@ def test_a_private_key_is_written_as_it_is() -> None:
     assert (found["mode"], found["secret"]) == ("0600", True)
     text = (role / "templates" / found["src"]).read_text(encoding="utf-8")
     assert jinja2.Template(text, keep_trailing_newline=True).render(pgbackrest_second_repository=second) == f"{key}\n"
+
+
+@pytest.mark.parametrize("unit", ["pgbackrest", "pgbackrest-backup", "pgbackrest-second"])
+def test_a_directory_that_is_lost_keeps_no_unit_from_its_start(unit: str) -> None:
+    """Of a path without a dash that is not there, systemd starts nothing: the first repository would get no backups either."""
+    path = Path(__file__).resolve().parents[4] / "roles" / "pgbackrest" / "templates" / f"{unit}.service.j2"
+    (line,) = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("ReadWritePaths=")]
+    second: dict[str, str] = {"type": "posix", "path": "/mnt/second"}
+    known: dict[str, Any] = {"pgbackrest_repository_path": "/first", "pgbackrest_second_repository": second}
+    assert "-/mnt/second" in jinja2.Template(line).render(known).partition("=")[2].split()
+    known["pgbackrest_second_repository"] = {}
+    assert "-" not in jinja2.Template(line).render(known).replace("-/var/lib/postgresql", "")
