@@ -196,8 +196,6 @@ def offered(
         found = gateway.complete_sites(given, settings, values.get("nginx_waf", "off"))
         gateway.api_key_files(keys, "")
     except gateway.GatewayError as error:
-        if isinstance(error.__cause__, domains.DomainError):
-            return []  # said where the domain was written
         seen, dummy, fix = str(error).partition(". ")
         return [Problem("gateway:", seen.rstrip("."), fix or "Correct it.")]
     except (KeyError, TypeError, ValueError, AttributeError):
