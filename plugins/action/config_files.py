@@ -47,6 +47,8 @@ class ActionModule(ActionBase):
             extra = item.pop("vars", None) or {}
             if source and content is not None:
                 raise AnsibleActionFail(f"{where}: src and content are mutually exclusive; give one.")
+            if item.get("state") == "absent":
+                source = content = None  # a template need not make sense without what it is for
             if source:
                 contents[where] = self._render(source, where, variables, extra)
             elif content is not None:

@@ -47,7 +47,8 @@ options:
         default: ""
 attributes:
   check_mode:
-    description: Reads the snapshot and says how many keys it holds; the cluster is not asked.
+    description: Reads the snapshot and writes nothing.
+    details: Says how many keys it holds. The cluster is not asked, so those that would be kept are not told.
     support: partial
   diff_mode:
     description: Nothing is compared.

@@ -66,6 +66,13 @@ def test_an_absent_program_takes_its_modules_along(run: Callable[..., Any]) -> N
     assert contents == {}
 
 
+def test_what_is_to_be_absent_is_not_rendered(run: Callable[..., Any]) -> None:
+    """Its template may ask for what is not there either."""
+    given, contents = run({"src": "none.j2", "dest": "/etc/x", "state": "absent"}, {"content": "y", "dest": "/etc/y", "state": "absent"})
+    assert [item["state"] for item in given["files"]] == ["absent", "absent"]
+    assert contents == {}
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
