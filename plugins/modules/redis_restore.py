@@ -74,7 +74,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-keys:
+total:
   description: Keys in the snapshot.
   returned: success
   type: int
@@ -137,7 +137,7 @@ def main() -> None:
         module.fail_json(msg=f"No conversation was possible: {error}. Run it again.", reason="not_read")
     module.exit_json(
         changed=result.written > 0 or (module.check_mode and counted.keys > 0),
-        keys=counted.keys,
+        total=counted.keys,
         written=result.written,
         kept=result.kept,
         expired=result.expired,
