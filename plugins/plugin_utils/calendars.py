@@ -17,6 +17,9 @@ VARIABLES = (
     "postgresql_check_schedule",
     "postgresql_partitions_schedule",
     "postgresql_managed_partitions_schedule",
+    "restic_schedule",
+    "restic_keep_schedule",
+    "restic_verify_schedule",
 )
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

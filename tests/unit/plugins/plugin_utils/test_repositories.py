@@ -132,10 +132,15 @@ def test_a_private_key_is_written_as_it_is() -> None:
 @pytest.mark.parametrize("unit", ["pgbackrest", "pgbackrest-backup", "pgbackrest-second"])
 def test_a_directory_that_is_lost_keeps_no_unit_from_its_start(unit: str) -> None:
     """Of a path without a dash that is not there, systemd starts nothing: the first repository would get no backups either."""
-    path = Path(__file__).resolve().parents[4] / "roles" / "pgbackrest" / "templates" / f"{unit}.service.j2"
-    (line,) = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("ReadWritePaths=")]
-    second: dict[str, str] = {"type": "posix", "path": "/mnt/second"}
-    known: dict[str, Any] = {"pgbackrest_repository_path": "/first", "pgbackrest_second_repository": second}
-    assert "-/mnt/second" in jinja2.Template(line).render(known).partition("=")[2].split()
-    known["pgbackrest_second_repository"] = {}
-    assert "-" not in jinja2.Template(line).render(known).replace("-/var/lib/postgresql", "")
+    role = Path(__file__).resolve().parents[4] / "roles" / "pgbackrest"
+    text = (role / "templates" / f"{unit}.service.j2").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("ReadWritePaths=")]
+    writable = yaml.safe_load((role / "vars" / "main.yml").read_text(encoding="utf-8"))["__pgbackrest_second_writable"]
+    for second, found in ({"type": "posix", "path": "/mnt/second"}, True), ({}, False):
+        known: dict[str, Any] = {"pgbackrest_repository_path": "/first", "pgbackrest_second_repository": second}
+        known["__pgbackrest_second_writable"] = jinja2.Template(writable).render(known)
+        paths = jinja2.Template(line).render(known).partition("=")[2].split()
+        assert ("-/mnt/second" in paths) is found
+        assert [path for path in paths if path.startswith("-")] == [
+            path for path in ("-/var/lib/postgresql", "-/mnt/second") if path in paths
+        ]
