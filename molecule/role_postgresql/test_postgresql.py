@@ -276,13 +276,13 @@ def test_a_backup_is_proven_and_its_report_cannot_be_changed_unseen(lab, name):
     assert done.rc == 0, host.run("journalctl --no-pager -n 40 -u pgbackrest-verify").stdout
     assert lab.host(where).run("find /var/lib/postgresql/younger -type f -printf '%p %s %T@\\n'").stdout == before
     figures = dict(line.rsplit(" ", 1) for line in host.run(f"grep -v '#' {metrics}/backup_verify_main.prom").stdout.splitlines())
-    assert figures['backup_verify_success{stanza="main"}'] == "1"
-    assert figures['backup_verify_check_success{stanza="main",check="amcheck"}'] == "1"
-    rto, rpo = (float(figures[f'backup_verify_{what}_seconds{{stanza="main"}}']) for what in ("rto", "rpo"))
+    assert figures['backup_verify_success{stanza="main",repo="1"}'] == "1"
+    assert figures['backup_verify_check_success{stanza="main",repo="1",check="amcheck"}'] == "1"
+    rto, rpo = (float(figures[f'backup_verify_{what}_seconds{{stanza="main",repo="1"}}']) for what in ("rto", "rpo"))
     print(f"measured: {name} was restored and served after {rto:.1f} s, {rpo:.0f} s would have been lost")
     # A segment comes every minute, and with it the heartbeats in it.
     assert 0 < rpo < 300
-    targets = [figures[f'backup_verify_{what}_target_seconds{{stanza="main"}}'] for what in ("rto", "rpo")]
+    targets = [figures[f'backup_verify_{what}_target_seconds{{stanza="main",repo="1"}}'] for what in ("rto", "rpo")]
     assert targets == ["3600", "300"], "what the tiers startup and growth promise"
     report = host.run("ls /var/lib/uptier/backup-reports/*.json | tail -1").stdout.strip()
     signed = f"-CAfile {PKI}/ca.crt -purpose any -no_check_time -out /dev/null"

@@ -56,6 +56,13 @@ EVENTS = {
     "backup_verify_success",
     "backup_verify_timestamp_seconds",
     "backup_verify_unproven_since_timestamp_seconds",
+    # a second repository
+    "pgbackrest_second_progress_timestamp_seconds",
+    "pgbackrest_second_running",
+    # backups of files that were looked after once
+    "file_backup_newest_timestamp_seconds",
+    "file_backup_verify_success",
+    "file_backup_verify_timestamp_seconds",
     # what an application says of its own business; the sample application has none of these
     "app_logins_total",
     "app_transactions_total",
