@@ -9,6 +9,7 @@ and ``key`` for the platform's own server; empty elsewhere), ``environment`` (wh
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -178,6 +179,12 @@ def messages(text: str, kind: str) -> list[dict[str, Any]]:
             if isinstance(entry, dict) and entry.get("message_type") == kind:
                 found.append(entry)
     return found
+
+
+def checksum(file: Path) -> str:
+    """Return the SHA-256 sum of a file's content."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def metrics(values: Mapping[str, tuple[str, Mapping[str, float]]]) -> str:

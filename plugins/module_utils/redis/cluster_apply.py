@@ -16,7 +16,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.redis import clust
 from ansible_collections.uptier.platform.plugins.module_utils.redis import failover
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Interruption, Node, Refusal, Shape, Step, View
 from ansible_collections.uptier.platform.plugins.module_utils.redis.migrate import Move, Mover, Progress
-from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Tls, Unreachable
+from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Tls, Unreachable, parse_info
 
 Dial = Callable[[str, int], Any]
 DENIED = ("NOAUTH", "WRONGPASS", "NOPERM")
@@ -70,12 +70,6 @@ def dialler(params: Mapping[str, Any], password: str | None = None) -> Dial:
         return Connection(address, port, contexts[0], params["username"], secret, params["connect_timeout"])
 
     return dial
-
-
-def parse_info(text: str) -> dict[str, str]:
-    """Read the answer of INFO and CLUSTER INFO."""
-    pairs = (line.partition(":") for line in text.splitlines() if ":" in line and not line.startswith("#"))
-    return {name: value.strip() for name, dummy, value in pairs}
 
 
 def ask(node: Node, dial: Dial) -> View:

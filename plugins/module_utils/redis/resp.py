@@ -58,6 +58,12 @@ def encode(*arguments: str | bytes | int) -> bytes:
     return b"".join(parts)
 
 
+def parse_info(text: str) -> dict[str, str]:
+    """Read the answer of INFO and CLUSTER INFO."""
+    pairs = (line.partition(":") for line in text.splitlines() if ":" in line and not line.startswith("#"))
+    return {name: value.strip() for name, dummy, value in pairs}
+
+
 class Parser:
     """Takes bytes in whatever pieces they come, gives whole replies."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Unreachable
+from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Unreachable, parse_info
 from ansible_collections.uptier.platform.plugins.module_utils.redis.slots import SLOTS
 
 # Debian's redis-server is this program by another name, and redis-tools has it.
@@ -93,9 +93,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _idle(connection: Any, deadline: float, pause: float) -> dict[str, str]:
     """Wait until the node writes no snapshot, and return what it says of them."""
     while True:
-        said = dict(line.split(":", 1) for line in connection.call("INFO", "persistence").splitlines() if ":" in line)
+        said = parse_info(connection.call("INFO", "persistence"))
         if said.get("rdb_bgsave_in_progress") == "0":
-            return {name: value.strip() for name, value in said.items()}
+            return said
         if time.monotonic() > deadline:
             raise SnapshotError("not_saved", f"{connection.endpoint} still writes a snapshot. Look at its disk, then run it again.")
         time.sleep(pause)

@@ -24,6 +24,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.host.restic import
     TAG,
     Repository,
     ResticError,
+    checksum,
     messages,
     metrics,
     read_metric,
@@ -94,11 +95,6 @@ def changed_since(path: str, seen: Mapping[str, Any]) -> bool:
     except OSError:
         return True
     return (now.st_size, now.st_mtime_ns) != (seen["size"], seen["mtime_ns"])
-
-
-def checksum(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def redis_ports(wants: Path = ENABLED) -> list[int]:

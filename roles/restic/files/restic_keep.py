@@ -10,7 +10,6 @@ Ends with 0 where all is well, with 1 where something of one host is not; the ot
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.host.restic import
     TAG,
     Repository,
     ResticError,
+    checksum,
     metrics,
     read_metric,
     replace_text,
@@ -107,16 +107,15 @@ def same(file: Path, seen: Mapping[str, Any]) -> bool:
         now = file.stat()
         if now.st_mtime_ns != seen["mtime_ns"]:
             return True
-        return now.st_size == seen["size"] and hashlib.sha256(file.read_bytes()).hexdigest() == seen["sha256"]
+        return now.st_size == seen["size"] and checksum(file) == seen["sha256"]
     except OSError:
         return False
 
 
 def load(rdb: Path, entry: Mapping[str, Any], scratch: Path, where: str) -> None:
     """Have a server read a snapshot. It answers on a socket in the scratch directory, and ends with this."""
-    with rdb.open("rb") as handle:
-        if hashlib.file_digest(handle, "sha256").hexdigest() != entry["sha256"]:
-            raise snapshot.SnapshotError("other_content", f"{where}: the snapshot is not what was backed up.")
+    if checksum(rdb) != entry["sha256"]:
+        raise snapshot.SnapshotError("other_content", f"{where}: the snapshot is not what was backed up.")
     try:
         counted = snapshot.count(rdb)
     except snapshot.SnapshotError as error:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal, Shape
-from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import Cluster, ask, parse_info, summary
+from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import Cluster, ask, summary
 from ansible_collections.uptier.platform.plugins.module_utils.redis.reload_apply import Files, Instance
-from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import RespError, Unreachable
+from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import RespError, Unreachable, parse_info
 
 IMMUTABLE = {"databases", "io-threads"}
 
