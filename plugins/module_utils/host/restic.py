@@ -39,7 +39,7 @@ SAID = (
 HINTS = {
     "wrong_password": "It was made with another vault_restic_password: put the former one back, or give restic_repository_path another directory.",
     "locked": "Another restic works on it, or was killed there. A lock that nobody renews is removed after half an hour: run it again then.",
-    "no_snapshot": "Look at what there is with restic-backup list, and name one of these.",
+    "no_snapshot": "Look at what there is with `restic_backup.py /etc/uptier/restic.json list` on the host, and name one of these.",
     "disk_full": "Make room where the repository is, or keep less (restic_keep).",
     "unreachable": "Look at the unit restic-repository on the repository's host, at its port and at both certificates.",
     "damaged": "Do not remove it. Look at the disk, then let `restic repair` rebuild what can be read.",
