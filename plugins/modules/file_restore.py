@@ -20,8 +20,10 @@ options:
     type: path
     default: /etc/uptier/restic.json
   settings_content:
-    description: In place of O(settings), its content, for backups of another host.
-    type: dict
+    description:
+      - In place of O(settings), its content as JSON, for backups of another host.
+      - It is one text, since each value of a secret dictionary, host names and numbers among them, would be made illegible in what this module returns.
+    type: str
   snapshot:
     description: The backup - V(latest), or the beginning of its number as C(restic_backup.py list) shows it.
     type: str
@@ -106,7 +108,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "settings": {"type": "path", "default": "/etc/uptier/restic.json"},
-            "settings_content": {"type": "dict", "no_log": True},
+            "settings_content": {"type": "str", "no_log": True},
             "snapshot": {"type": "str", "default": "latest"},
             "before": {"type": "str"},
             "paths": {"type": "list", "elements": "path", "default": []},
@@ -115,7 +117,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**Restore(module.params).run(module.check_mode))
+        restore = Restore(module.params)
+        module.no_log_values.update(restore.secrets)
+        module.exit_json(**restore.run(module.check_mode))
     except ResticError as error:
         module.fail_json(msg=str(error), reason=error.reason)
 

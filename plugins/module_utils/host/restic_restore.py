@@ -17,6 +17,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.host.restic import
 # Says that a restore was completed, and of what. A directory without it was not.
 MARK = ".uptier-restored.json"
 RESERVE_BYTES = 256 << 20
+# Shorter ones, such as a region or `true`, would make half of an answer illegible.
+SECRET_CHARACTERS = 12
 
 
 def moment(text: str) -> datetime:
@@ -53,6 +55,12 @@ def below(path: str, parents: Iterable[str]) -> bool:
     return any(path == parent or path.startswith(parent.rstrip("/") + "/") for parent in parents)
 
 
+def secrets_of(settings: Mapping[str, Any]) -> set[str]:
+    """Return what no output may show: the password, and what a provider's store is opened with, where it is long enough to be a secret."""
+    given = [settings.get("password"), *(settings.get("environment") or {}).values()]
+    return {str(value) for value in given if len(str(value or "")) >= SECRET_CHARACTERS}
+
+
 class Restore:
     """One restore of files.
 
@@ -63,18 +71,22 @@ class Restore:
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given = given
         self.directory = Path(given["directory"])
-        settings = given["settings_content"] or self._settings(Path(given["settings"]))
+        settings = self._settings()
         self.host = str(settings["name"])
         self.repository = Repository({**settings, "cache": ""})
+        self.secrets = secrets_of(settings)
 
-    @staticmethod
-    def _settings(path: Path) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
+        content, path = self.given["settings_content"], Path(self.given["settings"])
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            return dict(json.loads(content or path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise ResticError(
-                "no_settings", f"{path} cannot be read ({error}). Run the tier's playbook with --tags state,restic first."
-            ) from error
+            seen, mend = (
+                ("settings_content is no JSON object", "Give it through to_json.")
+                if content
+                else (f"{path} cannot be read ({error})", "Run the tier's playbook with --tags state,restic first.")
+            )
+            raise ResticError("no_settings", f"{seen}. {mend}") from error
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         if not self.repository.exists():

@@ -132,7 +132,7 @@ class Fake(Repository):
 def restore(monkeypatch: pytest.MonkeyPatch, directory: Path, paths: list[str], check_mode: bool = False) -> dict[str, Any]:
     monkeypatch.setattr(restic_restore, "Repository", Fake)
     options = {
-        "settings_content": {"name": "app1", "location": "/r", "password": "x"},
+        "settings_content": json.dumps({"name": "app1", "location": "/r", "password": "x"}),
         "settings": "",
         "snapshot": "latest",
         "before": None,
