@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import hypothesis
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 
@@ -72,3 +75,15 @@ def write_program() -> Callable[[Path, str], None]:
         subprocess.run(["install", "-m", "755", "/dev/stdin", path], input=text, text=True, check=True)
 
     return write
+
+
+@pytest.fixture
+def run_module(capsys: pytest.CaptureFixture[str]) -> Callable[[Callable[[], None], dict[str, Any]], dict[str, Any]]:
+    """Return what runs the `main` of a module in this process with options, `_ansible_check_mode` among them, and returns its answer."""
+
+    def run(main: Callable[[], None], options: dict[str, Any]) -> dict[str, Any]:
+        with patch_module_args(options), pytest.raises(SystemExit):
+            main()
+        return dict(json.loads(capsys.readouterr().out))
+
+    return run

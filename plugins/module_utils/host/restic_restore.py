@@ -17,7 +17,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.host.restic import
 # Says that a restore was completed, and of what. A directory without it was not.
 MARK = ".uptier-restored.json"
 RESERVE_BYTES = 256 << 20
-# Shorter ones, such as a region or `true`, would make half of an answer illegible.
+# Shorter ones, such as `true` or a port, would make half of an answer illegible.
 SECRET_CHARACTERS = 12
 
 
@@ -77,16 +77,14 @@ class Restore:
         self.secrets = secrets_of(settings)
 
     def _settings(self) -> dict[str, Any]:
-        content, path = self.given["settings_content"], Path(self.given["settings"])
+        content, place, mend = self.given["settings_content"], "settings_content", "Give it as JSON, through to_json."
         try:
-            return dict(json.loads(content or path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            seen, mend = (
-                ("settings_content is no JSON object", "Give it through to_json.")
-                if content
-                else (f"{path} cannot be read ({error})", "Run the tier's playbook with --tags state,restic first.")
-            )
-            raise ResticError("no_settings", f"{seen}. {mend}") from error
+            if not content:
+                place, mend = self.given["settings"], "Run the tier's playbook with --tags state,restic first."
+                content = Path(place).read_text(encoding="utf-8")
+            return dict(json.loads(content))
+        except (OSError, TypeError, ValueError) as error:
+            raise ResticError("no_settings", f"{place} cannot be read ({error}). {mend}") from error
 
     def run(self, check_mode: bool) -> dict[str, Any]:
         if not self.repository.exists():

@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.host import restic_restore
 from ansible_collections.uptier.platform.plugins.modules import file_restore
 
@@ -27,7 +25,7 @@ SETTINGS = {
 
 
 class Fake:
-    """A repository with one backup, whose location tells a secret."""
+    """A repository with one backup; where it cannot be read, its message tells a secret."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
@@ -47,28 +45,28 @@ class Fake:
         return Done()
 
 
-def run(monkeypatch: pytest.MonkeyPatch, directory: Path, content: str) -> dict[str, Any]:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_module: Callable[..., dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
     monkeypatch.setattr(restic_restore, "Repository", Fake)
-    out = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", out)
-    given = {"settings_content": content, "directory": str(directory), "_ansible_check_mode": True}
-    with patch_module_args(given), pytest.raises(SystemExit):
-        file_restore.main()
-    return dict(json.loads(out.getvalue()))
+    given = {"directory": str(tmp_path / "new"), "_ansible_check_mode": True}
+    return lambda content: run_module(file_restore.main, {**given, "settings_content": content})
 
 
-def test_no_value_of_the_settings_makes_the_answer_illegible(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    result = run(monkeypatch, tmp_path / "new", json.dumps(SETTINGS))
+def test_no_value_of_the_settings_makes_the_answer_illegible(run: Callable[[str], dict[str, Any]]) -> None:
+    result = run(json.dumps(SETTINGS))
     assert result["snapshot"] == {"id": "84d0a", "time": "2026-11-27T00:00:00Z", "host": "node1"}
     assert (result["bytes"], result["files"]) == (63790, 1)
 
 
-def test_a_secret_is_not_shown_by_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    said = json.dumps(run(monkeypatch, tmp_path / "new", json.dumps({**SETTINGS, "location": "broken"})))
+def test_a_secret_is_not_shown_by_a_failure(run: Callable[[str], dict[str, Any]]) -> None:
+    said = json.dumps(run(json.dumps({**SETTINGS, "location": "broken"})))
     assert "AWS says no to ****" in said
     assert "node1" in said
     assert "another-long-secret" not in said
 
 
-def test_settings_that_are_no_json_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert run(monkeypatch, tmp_path / "new", "{'name': 'node1'}")["reason"] == "no_settings"
+@pytest.mark.parametrize("content", ["{'name': 'node1'}", "[1]", "7", "null"])
+def test_settings_that_are_no_json_object_are_refused(run: Callable[[str], dict[str, Any]], content: str) -> None:
+    result = run(content)
+    assert result["reason"] == "no_settings"
+    assert "settings_content cannot be read" in result["msg"]
