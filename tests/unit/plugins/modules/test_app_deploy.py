@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.application import deploy_apply, release_apply
 from ansible_collections.uptier.platform.plugins.modules import app_deploy as module
 from ansible_collections.uptier.platform.plugins.plugin_utils import controller
@@ -56,12 +55,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 @pytest.fixture
-def call(place: Place, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def call(place: Place, run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def ask(holder: dict[str, Any], state: str, check: bool = False, **given: Any) -> dict[str, Any]:
         arguments = {"application": "shop", "state": state, "holder": holder, **given}
-        with patch_module_args({"_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
-            module.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(module.main, {"_ansible_check_mode": check, **arguments})
 
     return ask
 

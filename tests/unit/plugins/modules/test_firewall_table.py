@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.host import firewall_apply
 from ansible_collections.uptier.platform.plugins.modules import firewall_table as module
 
@@ -20,7 +18,7 @@ RULE = {"name": "ssh", "protocol": "tcp", "ports": [22], "sources": ["admin"]}
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, run_module: Callable[..., dict[str, Any]], tmp_path: Path) -> Run:
     monkeypatch.setattr(firewall_apply, "RUN", str(tmp_path / "run"))
     monkeypatch.setattr(firewall_apply, "CONFIRMED", str(tmp_path / "confirmed"))
 
@@ -31,9 +29,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         monkeypatch.setattr(AnsibleModule, "get_bin_path", lambda *dummy, **dummies: nft)
         monkeypatch.setattr(AnsibleModule, "run_command", command)
         given = {"rules": [RULE], "path": str(tmp_path / "rules"), "_ansible_check_mode": check, "_ansible_remote_tmp": str(tmp_path)}
-        with patch_module_args({**given, **arguments}), pytest.raises(SystemExit):
-            module.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(module.main, {**given, **arguments})
 
     return call
 

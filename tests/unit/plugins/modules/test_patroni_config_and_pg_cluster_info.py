@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import patroni_client
 from ansible_collections.uptier.platform.plugins.modules import patroni_config, pg_cluster_info
 
@@ -52,11 +50,9 @@ def member(monkeypatch: pytest.MonkeyPatch) -> Member:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def run(run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def call(main: Callable[[], None], check: bool = False, **arguments: Any) -> dict[str, Any]:
-        with patch_module_args({"url": URL, "_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
-            main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(main, {"url": URL, "_ansible_check_mode": check, **arguments})
 
     return call
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import backup_verify_apply as apply
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_apply import PgBackRest
 from ansible_collections.uptier.platform.plugins.modules import pg_backup_info, pg_backup_verify
@@ -85,13 +84,11 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def run(run_module: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def call(module: Any = pg_backup_verify, check: bool = False, **arguments: Any) -> dict[str, Any]:
         if module is pg_backup_verify:
             arguments = {"scratch": str(tmp_path / "scratch"), **arguments}
-        with patch_module_args({"stanza": "main", "_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
-            module.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(module.main, {"stanza": "main", "_ansible_check_mode": check, **arguments})
 
     return call
 

@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Busy, Refusal
 from ansible_collections.uptier.platform.plugins.modules import pg_failover
 
@@ -20,12 +18,10 @@ DONE = {"changed": True, "leader": "db2", "warned": ["db3 runs but cannot be ins
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def run(run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def call(**arguments: Any) -> dict[str, Any]:
         check = arguments.pop("check", False)
-        with patch_module_args({"state": "switchover", "_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
-            pg_failover.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(pg_failover.main, {"state": "switchover", "_ansible_check_mode": check, **arguments})
 
     return call
 

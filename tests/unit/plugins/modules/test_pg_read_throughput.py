@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import psql
 from ansible_collections.uptier.platform.plugins.modules import pg_read_throughput as module
 
@@ -19,16 +17,14 @@ GIVEN = {"database": "shop_ro", "user": "shop_ro", "password": "it's secret", "c
 
 @pytest.fixture
 def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, write_program: Callable[[Path, str], None]
+    monkeypatch: pytest.MonkeyPatch, run_module: Callable[..., dict[str, Any]], tmp_path: Path, write_program: Callable[[Path, str], None]
 ) -> Callable[..., dict[str, Any]]:
     def call(client: str | None, **arguments: Any) -> dict[str, Any]:
         program = tmp_path / "psql"
         if client is not None:
             write_program(program, f"#!/bin/sh\n{client}\n")
         monkeypatch.setattr(psql, "newest_psql", lambda: str(program))
-        with patch_module_args({**GIVEN, **arguments}), pytest.raises(SystemExit):
-            module.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(module.main, {**GIVEN, **arguments})
 
     return call
 

@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema_apply import Outcome
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError, SqlError
 from ansible_collections.uptier.platform.plugins.modules import pg_schema as module
@@ -18,7 +16,7 @@ INDEX = {"database": "d", "table": "t", "name": "i", "columns": ["a"]}
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def run(monkeypatch: pytest.MonkeyPatch, run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def call(outcome: Any = None, leads: Any = True, check: bool = False, **arguments: Any) -> dict[str, Any]:
         def answer(value: Any) -> Any:
             if isinstance(value, Exception):
@@ -30,9 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         warned: list[str] = []
         # Ansible itself passes on a warning once in the life of a process.
         monkeypatch.setattr(module.AnsibleModule, "warn", lambda self, text: warned.append(text))
-        with patch_module_args({"_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
-            module.main()
-        return {**json.loads(capsys.readouterr().out), "warnings": warned}
+        return {**run_module(module.main, {"_ansible_check_mode": check, **arguments}), "warnings": warned}
 
     return call
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.modules import pgbackrest_stanza as module
 
 
@@ -68,11 +67,9 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Repository:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def run(run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def call(check: bool = False, **arguments: Any) -> dict[str, Any]:
-        with patch_module_args({"stanza": "main", "_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
-            module.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(module.main, {"stanza": "main", "_ansible_check_mode": check, **arguments})
 
     return call
 

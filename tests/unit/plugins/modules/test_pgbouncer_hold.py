@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.modules import pgbouncer_hold as module
 
 MEMBERS = [{"name": "db1", "url": "https://10.0.0.31:8008"}, {"name": "db2", "url": "https://10.0.0.32:8008"}]
@@ -47,11 +46,9 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
 
 
 @pytest.fixture
-def run(host: Host, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def run(host: Host, run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def call(state: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
-        with patch_module_args({"_ansible_check_mode": check, "state": state, **arguments}), pytest.raises(SystemExit):
-            module.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(module.main, {"_ansible_check_mode": check, "state": state, **arguments})
 
     return call
 

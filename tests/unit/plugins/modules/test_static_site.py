@@ -7,20 +7,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.host.static_site import kept, outliving
 from ansible_collections.uptier.platform.plugins.modules import static_site
 
 
 class Gateway:
-    def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.base, self.patch = base, monkeypatch
+    def __init__(self, base: Path, run_module: Callable[..., dict[str, Any]]) -> None:
+        self.base, self.run_module = base, run_module
 
     def archive(self, **files: str) -> Path:
         """Write an archive; `__` in a name is a slash, `_` a dot."""
@@ -42,12 +41,8 @@ class Gateway:
             "checksum": checksum,
             "upload": str(archive) if send else None,
         }
-        out = io.StringIO()
-        self.patch.setattr(sys, "stdout", out)
         given = {"sites": [site], "base": str(self.base / "sites"), "keep": keep, "_ansible_check_mode": check}
-        with patch_module_args(given), pytest.raises(SystemExit):
-            static_site.main()
-        return json.loads(out.getvalue())
+        return self.run_module(static_site.main, given)
 
     def read(self, path: str) -> str | None:
         place = self.base / "sites" / "docs" / "current" / path
@@ -58,8 +53,8 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gateway:
-    return Gateway(tmp_path, monkeypatch)
+def gateway(tmp_path: Path, run_module: Callable[..., dict[str, Any]]) -> Gateway:
+    return Gateway(tmp_path, run_module)
 
 
 def test_a_version_is_served_once_and_readable_by_workers(gateway: Gateway) -> None:

@@ -9,7 +9,6 @@ UPTIER_POSTGRESQL names further directories of programs, with colons between the
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import pwd
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import failover_native_apply
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import Busy, Refusal
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.failover_apply import Operation
@@ -534,15 +532,13 @@ def test_the_standby_that_received_most_leads_and_the_other_is_reported(servers:
     assert "db2 does not stream from db3: make its primary_conninfo point to db3 and reload it" in result["not_back"][1]
 
 
-def test_the_module(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_module(pair: Pair, run_module: Callable[..., dict[str, Any]]) -> None:
     """Its options reach the operation, and refusals are results."""
 
     def call(**changes: Any) -> dict[str, Any]:
         given = {key: value for key, value in pair.given(**changes).items() if value is not None}
         given["native"] = {"user": "failover", "password": PASSWORD}
-        with patch_module_args(given), pytest.raises(SystemExit):
-            pg_failover.main()
-        return json.loads(capsys.readouterr().out)
+        return run_module(pg_failover.main, given)
 
     assert (call()["reason"], call()["failed"]) == ("not_fenced", True)
     result = call(fencing={"command": pair.fence()["command"]})

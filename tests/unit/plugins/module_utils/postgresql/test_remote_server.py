@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import Remote
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.session import SessionError, SqlError
 from ansible_collections.uptier.platform.plugins.modules import pg_objects, pg_schema, pg_server_info
@@ -153,7 +152,7 @@ def provider(started: Provider) -> Iterator[Provider]:
 
 
 @pytest.fixture
-def run(provider: Provider, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def run(provider: Provider, run_module: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Run a module as a task does."""
 
     def call(
@@ -162,9 +161,7 @@ def run(provider: Provider, capsys: pytest.CaptureFixture[str]) -> Callable[...,
         remote = provider.remote
         keys = ("host", "port", "user", "password", "database", "ca")
         given = {**{key: getattr(remote, key) for key in keys}, **(server or {})}
-        with patch_module_args({"_ansible_check_mode": check, "server": given, **arguments}), pytest.raises(SystemExit):
-            module.main()
-        result = json.loads(capsys.readouterr().out)
+        result = run_module(module.main, {"_ansible_check_mode": check, "server": given, **arguments})
         assert bool(result.get("failed")) == fails, result
         return result
 
