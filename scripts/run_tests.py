@@ -56,6 +56,8 @@ EVERY_STEP = ("destroy", "check", "converge", "idempotence", "side-effect", "ver
 FULL = bool(os.environ.get("UPTIER_FULL"))
 # How often each failure is repeated (`make soak`).
 ROUNDS = int(os.environ.get("UPTIER_ROUNDS", "4" if FULL else "1"))
+# A stage that hangs is ended. One that works gets a third of a processor at worst, and less while others start: it must not be taken for one.
+PATIENCE = 6
 # Beside a platform the rest steps back: its processes by niceness, its hosts by their share of the processors (a host has 1024).
 NICE = 10
 SHARES = 128
@@ -203,8 +205,10 @@ def all_stages() -> list[Stage]:
         Stage("latest_sanity", "latest", [[LATEST / "python", "scripts/check_collection.py", core]], (NEWEST,)),
     ]
     hosts = [molecule(name, minutes=40 if name == SHARED else 45 * ROUNDS) for name in scenarios()]
-    # Processor seconds are what a stage takes from the others: the largest first, so that none is left alone at the end.
     given = budgets()
+    for stage in stages:
+        stage.minutes = max(stage.minutes, PATIENCE * given.get(stage.name, 0) / 60)
+    # Processor seconds are what a stage takes from the others: the largest first, so that none is left alone at the end.
     stages += sorted(hosts, key=lambda stage: (not stage.lane, stage.lane or -given.get(stage.name, 0)))
     return stages
 
