@@ -71,6 +71,8 @@ MEANINGS = {
     "key": "Name of the number.",
     "left_out": "Names of jobs that are not wanted.",
     "managed": "The provider's server as C(platform_managed_postgresql) describes it.",
+    "managed_redis.managed": "The provider's Redis as C(platform_managed_redis) describes it.",
+    "managed_redis.key": "Name of the property.",
     "managed_postgresql": "Name of the PostgreSQL server that a provider runs; empty where the platform has its own.",
     "managed_postgresql.key": "Name of the property.",
     "otherwise": "What to return where the platform has a server of its own.",

@@ -50,6 +50,20 @@ def playbook(lab, name, *options):
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
+@CLIENTS
+def test_the_authority_of_the_cache_is_there_and_leads_to_it(lab, name):
+    host = lab.host(name)
+    authority = host.file("/etc/uptier/managed-redis/ca.crt")
+    assert (authority.user, authority.mode) == ("root", 0o644)
+    asked = "printf 'AUTH default molecule-cache-0123456789\\r\\nDBSIZE\\r\\nQUIT\\r\\n'"
+    shown = host.check_output(
+        f"{asked} | openssl s_client -quiet -verify_return_error -verify_hostname db.provider.test -CAfile {authority.path} "
+        "-connect db.provider.test:6379 2>/dev/null"
+    )
+    # Nobody has written a key there.
+    assert shown.split() == ["+OK", ":0", "+OK"]
+
+
 @SERVERS
 def test_nothing_was_installed_or_written_on_the_server(lab, name):
     host = lab.host(name)

@@ -31,12 +31,19 @@ ANSIBLES = frozenset(
     | {f"ansible_ssh_{name}" for name in ("common_args", "extra_args", "args", "host_key_checking", "transfer_method", "retries")}
 )
 # What roles with checks of their own above would say again, and less plainly.
-SAID = ("acme", "alertmanager", "app", "hardening", "nginx", "pgbouncer", "postgresql_managed", "redis")
+SAID = ("acme", "alertmanager", "app", "hardening", "nginx", "pgbouncer", "postgresql_managed", "redis", "redis_managed")
 # What other checks look at, and what is not the user's: a condition that reads nothing else needs no answer here.
 COVERED = {
     *("ansible_facts", "ansible_host", "ansible_play_hosts", "group_names", "groups", "hostvars"),
     *("inventory_dir", "inventory_file", "inventory_hostname", "platform_address", "platform_applications", "platform_domain"),
-    *("platform_internal_domain", "platform_managed_postgresql", "platform_memory_mb", "platform_cpus", "platform_virtual_address"),
+    *(
+        "platform_internal_domain",
+        "platform_managed_postgresql",
+        "platform_managed_redis",
+        "platform_memory_mb",
+        "platform_cpus",
+        "platform_virtual_address",
+    ),
     *("platform_expected_users", "platform_tier", "zone", "region"),
     *(entry["name"] for entry in data.read("secrets.yml")["platform_secrets"]),
 }
@@ -161,6 +168,8 @@ class ActionModule(ActionBase):
         extra = values.get("platform_flows_extra")
         managed = values.get("platform_managed_postgresql")
         managed = managed if isinstance(managed, Mapping) else {}
+        cache = values.get("platform_managed_redis")
+        cache = cache if isinstance(cache, Mapping) else {}
         minima = values.get("platform_minima")
         return preflight.Context(
             tier=str(values.get("platform_tier")),
@@ -179,9 +188,11 @@ class ActionModule(ActionBase):
             secrets=data.read("secrets.yml")["platform_secrets"],
             probes={host: hostvars[host].get(PROBE, {}) for host in groups["all"]},
             managed=managed,
+            managed_redis=cache,
             minima=[entry for entry in minima if isinstance(entry, Mapping)] if isinstance(minima, list) else [],
             extra_flows=[flow for flow in extra if isinstance(flow, Mapping)] if isinstance(extra, list) else [],
             managed_ca=read(managed.get("ca")),
+            managed_redis_ca=read(cache.get("ca")),
             values=set_here,
             unreadable=unreadable,
             words=frozenset(word for found in raw.values() for word in strangers.words_of(found)),

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.uptier.platform.plugins.plugin_utils import application, ports, quoting, redis_layout
+
+MANAGED = sorted(redis_layout.managed({"host": "any"}))
 
 
 def redis_users(applications: list[dict[str, Any]], passwords: dict[str, str]) -> list[dict[str, Any]]:
@@ -34,11 +37,19 @@ def redis_nodes(members: list[dict[str, Any]], port: int | None = None, domain: 
     return redis_layout.endpoints(members, ports.default("redis") if port is None else port, domain)
 
 
+def managed_redis(managed: Mapping[str, Any], key: str, otherwise: Any = "") -> Any:
+    """Return one property of the Redis that a provider runs, or `otherwise` where the platform has its own."""
+    if key not in MANAGED:
+        raise AnsibleFilterError(f"A managed Redis has no {key!r}: it has {', '.join(MANAGED)}.")
+    return redis_layout.managed(managed).get(key, otherwise)
+
+
 class FilterModule:
     """Filters of uptier.platform about Redis."""
 
     def filters(self) -> dict[str, Any]:
         return {
+            "managed_redis": managed_redis,
             "redis_layout": redis_layout.layout,
             "redis_nodes": redis_nodes,
             "redis_problems": redis_layout.problems,

@@ -63,6 +63,7 @@ LEAST = {
 # What a platform need not have where a provider runs PostgreSQL.
 PROVIDED = ("postgresql", "etcd", "backup")
 MANAGED_PASSWORD = "vault_postgresql_managed_password"
+MANAGED_REDIS_PASSWORD = "vault_redis_managed_password"
 MOST = {"app": "app_max", "postgresql": "postgresql_max"}
 # Whose memory share counts on hosts of which group.
 SHARES = {"postgresql": "postgresql", "redis": "redis", "app": "app", "prometheus": "monitoring", "loki": "monitoring"}
@@ -120,9 +121,11 @@ class Context:
     exists: Callable[[str], bool] = lambda path: True  # whether there is such a file or directory on the controller
     sources: Sequence[str] = ()  # what was given behind -i
     managed: Mapping[str, Any] = field(default_factory=dict)  # a provider's PostgreSQL
+    managed_redis: Mapping[str, Any] = field(default_factory=dict)  # a provider's Redis
     minima: Sequence[Mapping[str, Any]] = ()  # numbers of hosts that the user wants below the tier's, with the reason
     extra_flows: Sequence[Mapping[str, Any]] = ()
     managed_ca: str | None = None  # what its file on the controller holds; None where it cannot be read
+    managed_redis_ca: str | None = None  # the same for Redis
 
     @property
     def completed(self) -> list[application.Application]:
@@ -228,7 +231,10 @@ def check_minima(context: Context) -> list[Problem]:
                 Problem(where, "has no reason", "Say why fewer hosts than the tier's are enough; preflight prints it in each run.")
             )
         if isinstance(hosts, int) and hosts < 1 and (group != "redis" or hosts < 0):
-            fix = "Use 1 or more. Only Redis can be left out (0); PostgreSQL can be a provider's (platform_managed_postgresql)."
+            fix = (
+                "Use 1 or more. Only Redis can be left out (0); PostgreSQL and Redis can be a provider's "
+                "(platform_managed_postgresql, platform_managed_redis)."
+            )
             problems.append(Problem(where, f"is {hosts} hosts, and the platform cannot do without", fix))
     return problems
 
@@ -236,7 +242,7 @@ def check_minima(context: Context) -> list[Problem]:
 def check_sizes(context: Context) -> list[Problem]:
     problems = []
     for group, key in LEAST.items():
-        if context.managed and group in PROVIDED:
+        if (context.managed and group in PROVIDED) or (context.managed_redis and group == "redis"):
             continue
         least, count = context.profile.get(key, 0), len(context.hosts(group))
         if group in lowered(context):
@@ -448,7 +454,7 @@ def check_secrets(context: Context) -> list[Problem]:
             fix = "Remove it from the vault file and run playbooks/create_secrets.yml, which makes a strong one."
             problems.append(Problem(f"secret {secret.label}", defect, fix))
     if missing:
-        strangers -= {MANAGED_PASSWORD, *(entry["name"] for entry in context.secrets)}
+        strangers -= {MANAGED_PASSWORD, MANAGED_REDIS_PASSWORD, *(entry["name"] for entry in context.secrets)}
         matches = {name: difflib.get_close_matches(name, sorted(strangers), n=1, cutoff=0.8) for name in {item.name for item in missing}}
         meant = "".join(f"{found[0]} is set: did you mean {name}? " for name, found in sorted(matches.items()) if found)
         where = f"{'secret' if len(missing) == 1 else 'secrets'} {listed(secret.label for secret in missing)}"
@@ -474,21 +480,8 @@ def check_managed(context: Context) -> list[Problem]:
     ):
         if not given.get(key):
             problems.append(Problem(f"variable {name}.{key}", "is not set", what))
-    for key in ("host", "replica_host"):
-        text = str(given.get(key) or "")
-        if re.search(r"[/@:\s]", text):
-            # It may hold the password, so it is not shown.
-            fix = "Give the name of the host alone; port, user and database have keys of their own, the password is in the vault file."
-            problems.append(Problem(f"variable {name}.{key}", "is a URL or a connection string, not the name of a host", fix))
-    for key in ("port", "replica_port"):
-        port = given.get(key)
-        if isinstance(port, int) and not 1 <= port <= 65535:
-            problems.append(
-                Problem(
-                    f"variable {name}.{key}", f"is {port}, which is not a port", f"Correct it; {default('postgresql')} is the usual one."
-                )
-            )
-    problems += check_managed_authority(given, context.managed_ca)
+    problems += check_managed_place(name, given, "postgresql")
+    problems += check_managed_authority(name, given, context.managed_ca)
     user = given.get("admin_user")
     if user and user in [*database_users(databases(context.completed)), "monitor"]:
         seen = f"is {user}, which is the name of a user that the platform creates for itself"
@@ -501,8 +494,49 @@ def check_managed(context: Context) -> list[Problem]:
     return problems
 
 
-def check_managed_authority(given: Mapping[str, Any], text: str | None) -> list[Problem]:
-    path, where = given.get("ca"), "variable platform_managed_postgresql.ca"
+def check_managed_redis(context: Context) -> list[Problem]:
+    """Look at the description of a Redis that a provider runs, as far as that can be done without asking it."""
+    given, problems = context.managed_redis, []
+    if not given:
+        return []
+    name, own = "platform_managed_redis", context.hosts("redis")
+    if own:
+        seen = f"has {'a host' if len(own) == 1 else 'hosts'} ({listed(own)}) while {name} is set, and a platform has one Redis only"
+        problems.append(Problem("group redis", seen, f"Take the hosts out of the group, or remove {name}."))
+    if not given.get("host"):
+        fix = "Set it to the name of the provider's server, as in its certificate."
+        problems.append(Problem(f"variable {name}.host", "is not set", fix))
+    problems += check_managed_place(name, given, "redis")
+    if given.get("ca") and given.get("tls") is False:
+        fix = f"Remove {name}.ca, or let tls be true."
+        problems.append(Problem(f"variable {name}.ca", "names an authority while tls is false, so that nothing would be verified", fix))
+    problems += check_managed_authority(name, given, context.managed_redis_ca)
+    hosts = context.hosts("app") or context.hosts("all")
+    if hosts and not str(context.hostvars[hosts[0]].get(MANAGED_REDIS_PASSWORD) or "").strip():
+        fix = "Put the password at the provider into the vault file (ansible-vault edit) under this name."
+        problems.append(Problem(f"secret {MANAGED_REDIS_PASSWORD}", "is missing, and cannot be generated", fix))
+    return problems
+
+
+def check_managed_place(name: str, given: Mapping[str, Any], port_name: str) -> list[Problem]:
+    """Look at names and ports of a provider's server."""
+    problems = []
+    for key in ("host", "replica_host"):
+        text = str(given.get(key) or "")
+        if re.search(r"[/@:\s]", text):
+            # It may hold the password, so it is not shown.
+            fix = "Give the name of the host alone; port, user and database have keys of their own, the password is in the vault file."
+            problems.append(Problem(f"variable {name}.{key}", "is a URL or a connection string, not the name of a host", fix))
+    for key in ("port", "replica_port"):
+        port = given.get(key)
+        if isinstance(port, int) and not 1 <= port <= LAST:
+            fix = f"Correct it; {default(port_name)} is the usual one."
+            problems.append(Problem(f"variable {name}.{key}", f"is {port}, which is not a port", fix))
+    return problems
+
+
+def check_managed_authority(name: str, given: Mapping[str, Any], text: str | None) -> list[Problem]:
+    path, where = given.get("ca"), f"variable {name}.ca"
     if not path:
         return []
     if not str(path).startswith("/"):
@@ -855,6 +889,7 @@ CHECKS = (
     check_sizes,
     check_backups,
     check_managed,
+    check_managed_redis,
     check_users,
     check_etcd,
     check_releases,

@@ -15,10 +15,33 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.quoting import red
 from ansible_collections.uptier.platform.plugins.plugin_utils.reserved import CACHE_USERS
 
 PASSWORD_LENGTH = 16
+# The authority of a provider's server on a host, and those that Debian trusts.
+AUTHORITY = "/etc/uptier/managed-redis/ca.crt"
+DEBIANS_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class LayoutError(ValueError):
     """The declaration lacks something; the message names value and fix."""
+
+
+def managed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all about the Redis that a provider runs, with what was left out filled in; nothing where there is none.
+
+    `nodes` is what a client begins with; `environment` is what applications are told besides nodes, user, password and authority.
+    """
+    if not given:
+        return {}
+    found = {"host": "", "port": 6379, "tls": True, "ca": "", "username": "default", "cluster": False}
+    found.update({key: value for key, value in given.items() if value not in (None, "")})
+    trusted = AUTHORITY if found["ca"] else DEBIANS_AUTHORITIES
+    environment = {"REDIS_HOST": found["host"], "REDIS_PORT": found["port"], "REDIS_CLUSTER": int(bool(found["cluster"]))}
+    return {
+        **found,
+        "nodes": [f"{found['host']}:{found['port']}"],
+        "ca_file": trusted if found["tls"] else "",
+        # A provider may have nothing newer.
+        "environment": {**environment, **({"REDIS_TLS_MIN_VERSION": "TLSv1.2"} if found["tls"] else {})},
+    }
 
 
 def processes(hosts: Sequence[str], host: str, masters: int, replicas: int) -> int:

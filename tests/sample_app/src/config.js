@@ -27,7 +27,7 @@ function number(env, name, fallback) {
 function tlsFrom(env, prefix) {
   const ca = env[`${prefix}CA`];
   if (!ca) return undefined;
-  const tls = { ca: fs.readFileSync(ca), minVersion: 'TLSv1.3' };
+  const tls = { ca: fs.readFileSync(ca), minVersion: env[`${prefix}MIN_VERSION`] || 'TLSv1.3' };
   if (env[`${prefix}CERT`]) {
     tls.cert = fs.readFileSync(env[`${prefix}CERT`]);
     tls.key = fs.readFileSync(env[`${prefix}KEY`]);
@@ -66,6 +66,7 @@ function load(env = process.env) {
     poolSize: number(env, 'PG_POOL_SIZE', 10),
     redis: {
       nodes: parseNodes(env.REDIS_NODES),
+      cluster: env.REDIS_CLUSTER !== '0',
       username: env.REDIS_USERNAME || undefined,
       password: env.REDIS_PASSWORD || undefined,
       prefix: env.REDIS_PREFIX === undefined ? 'sample:' : env.REDIS_PREFIX,

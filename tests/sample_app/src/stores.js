@@ -39,17 +39,8 @@ function pool(settings, size, log, label) {
   return made;
 }
 
-function redis(settings, log) {
-  if (!settings.nodes.length) return null;
-  const common = {
-    username: settings.username,
-    password: settings.password,
-    tls: settings.tls,
-    connectTimeout: 2000,
-    commandTimeout: 3000,
-    maxRetriesPerRequest: 2,
-  };
-  const client = new Redis.Cluster(settings.nodes, {
+function clustered(settings, common) {
+  return new Redis.Cluster(settings.nodes, {
     keyPrefix: settings.prefix,
     redisOptions: common,
     // Nodes are known by address and their certificates name it; a lookup in between would hide that.
@@ -61,6 +52,19 @@ function redis(settings, log) {
     retryDelayOnClusterDown: 300,
     enableOfflineQueue: true,
   });
+}
+
+function redis(settings, log) {
+  if (!settings.nodes.length) return null;
+  const common = {
+    username: settings.username,
+    password: settings.password,
+    tls: settings.tls,
+    connectTimeout: 2000,
+    commandTimeout: 3000,
+    maxRetriesPerRequest: 2,
+  };
+  const client = settings.cluster ? clustered(settings, common) : new Redis({ ...settings.nodes[0], ...common, keyPrefix: settings.prefix });
   let last = '';
   client.on('error', (error) => {
     if (error.message !== last) log.warn({ err: error.message }, 'cache');
@@ -73,7 +77,7 @@ function redis(settings, log) {
     set: bounded('set'),
     lpush: bounded('lpush'),
     ltrim: bounded('ltrim'),
-    owner: (slot) => (client.slots[slot] ? client.slots[slot][0] : null),
+    owner: (slot) => (settings.cluster && client.slots[slot] ? client.slots[slot][0] : null),
     disconnect: () => client.disconnect(),
   };
 }

@@ -166,6 +166,8 @@ COPIES = {
     "plugins/plugin_utils/databases.py": "PostgreSQL's own port, for a provider's server",
     "roles/platform/meta/argument_specs.yml": "the same, in words",
     "roles/postgresql_managed/defaults/main.yml": "the same",
+    "plugins/plugin_utils/redis_layout.py": "Redis' own port, for a provider's server",
+    "roles/redis_managed/defaults/main.yml": "the same",
 }
 # Modules are usable without the platform: their options default to what the daemon itself has.
 OF_MODULES = re.compile(r"plugins/(modules/\w+|module_utils/postgresql/\w+|module_utils/redis/\w+|doc_fragments/\w+)\.py")

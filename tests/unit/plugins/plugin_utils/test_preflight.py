@@ -690,6 +690,66 @@ def test_a_provider_and_hosts_of_ones_own(group, host, words):
     assert text(found) == one(f"group {group} {words}", "Take the hosts out of the group, or remove platform_managed_postgresql.")
 
 
+def cached(*, secret=STRONG, **changes):
+    """The platform of `context` whose Redis is a provider's."""
+    found = context(managed_redis={"host": "cache.provider.example", **changes})
+    found.groups["redis"] = []
+    for host in HOSTS:
+        found.hostvars[host]["vault_redis_managed_password"] = secret
+    return found
+
+
+def test_a_provider_spares_the_hosts_of_redis():
+    assert p.problems_of(cached()) == []
+    assert "group redis has 0 hosts" in text(context(groups={**GROUPS, "redis": [], "all": HOSTS}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "where_and_seen", "fix"),
+    [
+        (
+            {"host": ""},
+            "variable platform_managed_redis.host is not set",
+            "Set it to the name of the provider's server, as in its certificate.",
+        ),
+        (
+            {"host": "rediss://default:s3cret@cache.provider.example:6379"},
+            "variable platform_managed_redis.host is a URL or a connection string, not the name of a host",
+            "Give the name of the host alone; port, user and database have keys of their own, the password is in the vault file.",
+        ),
+        ({"port": 0}, "variable platform_managed_redis.port is 0, which is not a port", "Correct it; 6379 is the usual one."),
+        (
+            {"ca": "/nowhere/ca.crt"},
+            "variable platform_managed_redis.ca names /nowhere/ca.crt, which cannot be read on the controller",
+            "Put the file there that the provider offers.",
+        ),
+        (
+            {"secret": " "},
+            "secret vault_redis_managed_password is missing, and cannot be generated",
+            "Put the password at the provider into the vault file (ansible-vault edit) under this name.",
+        ),
+    ],
+)
+def test_a_providers_redis_that_is_described_badly(changes, where_and_seen, fix):
+    assert text(cached(**changes)) == one(where_and_seen, fix)
+
+
+def test_an_authority_that_nobody_would_ask():
+    found = cached(ca="/tmp/ca.crt", tls=False)
+    found.managed_redis_ca = "-----BEGIN CERTIFICATE-----\n..."
+    assert text(found) == one(
+        "variable platform_managed_redis.ca names an authority while tls is false, so that nothing would be verified",
+        "Remove platform_managed_redis.ca, or let tls be true.",
+    )
+
+
+def test_a_providers_redis_and_hosts_of_ones_own():
+    found = cached()
+    found.groups["redis"] = ["mon1"]
+    seen = "group redis has a host (mon1) while platform_managed_redis is set, and a platform has one Redis only"
+    assert one(seen, "Take the hosts out of the group, or remove platform_managed_redis.") in text(found)
+
+
 def test_users_of_a_providers_databases_need_their_passwords():
     found = provided()
     found.secrets = yaml.safe_load((DATA / "secrets.yml").read_text(encoding="utf-8"))["platform_secrets"]
