@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked
 from ansible_collections.uptier.platform.plugins.plugin_utils import certificates
 
 MODULE = "uptier.platform.host_certificate"
@@ -76,8 +76,7 @@ class ActionModule(ActionBase):
             if not create:
                 return None
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(folder / ".lock", "w", encoding="utf-8") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(folder / ".lock"):
                 if key.exists() != certificate.exists() and certificate.exists():
                     raise certificates.CertificateError(
                         "authority_incomplete",

@@ -10,7 +10,6 @@ and the file for node_exporter.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
@@ -27,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import backup_check as check
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import backup_report as report
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import backup_sandbox as sandbox
@@ -153,9 +153,9 @@ class Verification:
     @contextlib.contextmanager
     def _alone(self, base: Path) -> Iterator[None]:
         """Hold the scratch directory; the kernel lets go of it with the process."""
-        with (base / ".lock").open("w", encoding="utf-8") as lock:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(locked(base / ".lock", 0))
             except BlockingIOError:
                 raise RepositoryError(
                     "busy", f"Another verification uses {base}. Wait for its end: `systemctl status pgbackrest-verify` on this host."
