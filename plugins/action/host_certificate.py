@@ -13,7 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked, replace_file
 from ansible_collections.uptier.platform.plugins.plugin_utils import certificates
 
 MODULE = "uptier.platform.host_certificate"
@@ -85,8 +85,8 @@ class ActionModule(ActionBase):
                 if not certificate.exists():
                     texts = certificates.create_authority(parameters["authority_name"], parameters["authority_lifetime_days"], now)
                     # A key without its certificate is an authority never used: the next run replaces it.
-                    certificates.write_private(key, texts[0], 0o600)
-                    certificates.write_private(certificate, texts[1], 0o644)
+                    replace_file(key, texts[0], 0o600)
+                    replace_file(certificate, texts[1], 0o644)
         # The loader decrypts, so the key may be kept under ansible-vault.
         text = self._loader.get_text_file_contents(str(key))
         return certificates.read_authority(text, certificate.read_text(encoding="utf-8"), str(folder))

@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
     stand_by,
     standing,
 )
-from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked, replace_file, replace_link
 
 UNITS = Path("/etc/systemd/system")
 MANIFEST = ".release.json"
@@ -81,9 +81,7 @@ def read(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(temporary, path)
+    replace_file(path, json.dumps(value), 0o644)
 
 
 def read_json(path: Path, default: Any) -> Any:
@@ -94,13 +92,8 @@ def read_json(path: Path, default: Any) -> Any:
 
 
 def link(path: Path, target: str) -> None:
-    """Point a link elsewhere in one step: there is no moment without it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    temporary.symlink_to(target)
-    os.replace(temporary, path)
+    replace_link(path, target)
 
 
 class Router:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.host.restic import (
     TAG,
     Repository,
@@ -28,7 +29,6 @@ from ansible_collections.uptier.platform.plugins.module_utils.host.restic import
     messages,
     metrics,
     read_metric,
-    replace_text,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.redis import snapshot
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Tls, Unreachable
@@ -170,7 +170,7 @@ def run(config: Mapping[str, Any]) -> None:
         saved = save_redis(config["redis"]) if config.get("redis") else []
         present = [path for path in config["paths"] if os.path.lexists(path)]
         marks = fingerprints(present)
-        replace_text(staging / "manifest.json", json.dumps({"files": marks, "redis": saved}), 0o600)
+        replace_file(staging / "manifest.json", json.dumps({"files": marks, "redis": saved}), 0o600)
         summary = back_up(repository, config, [*present, str(staging), *(entry["file"] for entry in saved)])
         # What was written to meanwhile cannot be held against its backup.
         moving = [path for path, seen in marks.items() if changed_since(path, seen)]
@@ -193,7 +193,7 @@ def run(config: Mapping[str, Any]) -> None:
         )
     finally:
         prom.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(prom, metrics(values), 0o644)
+        replace_file(prom, metrics(values), 0o644)
 
 
 def show(config: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.host.restic import (
     TAG,
     Repository,
@@ -28,7 +29,6 @@ from ansible_collections.uptier.platform.plugins.module_utils.host.restic import
     checksum,
     metrics,
     read_metric,
-    replace_text,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.redis import snapshot
 
@@ -180,7 +180,7 @@ def run(config: Mapping[str, Any], what: str) -> int:
         print(text, file=sys.stderr, flush=True)
         for name in config["redis_hosts"]:
             samples[PROOF][f'{{host="{name}"}}'] = 0.0
-    replace_text(prom, metrics({name: (HELP[name], values) for name, values in samples.items()}), 0o644)
+    replace_file(prom, metrics({name: (HELP[name], values) for name, values in samples.items()}), 0o644)
     return 1 if failed else 0
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.uptier.platform.plugins.module_utils.host import files, restic_restore
 from ansible_collections.uptier.platform.plugins.module_utils.host import restic as module
-from ansible_collections.uptier.platform.plugins.module_utils.host import restic_restore
 from ansible_collections.uptier.platform.plugins.module_utils.host.restic import Repository, ResticError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,7 +169,7 @@ def test_a_restore_that_cannot_be_is_refused_before(monkeypatch: pytest.MonkeyPa
 
 def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "x.prom"
-    module.replace_text(
+    files.replace_file(
         path, module.metrics({"a": ("What.", {'{host="b"}': 1.5}), "b": ("None.", {}), "c_total": ("That.", {"": 1764000000.0})}), 0o644
     )
     assert path.read_text().splitlines() == [
