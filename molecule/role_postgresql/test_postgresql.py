@@ -526,6 +526,11 @@ def test_the_second_repository_has_it_all_and_its_loss_a_reason_of_its_own(lab):
     assert lost.rc == 1
     assert "no_stanza" in lost.stdout
     assert "main, repository 2: " in lost.stderr
+    # It is on the disk of the first one, which this inventory accepts; another one would not.
+    look = f"python3 -B /usr/local/lib/uptier/pgbackrest-backup.py --stanza=main --type=none --path={REPOSITORY} --mount={SECOND}"
+    away = host.run(look)
+    assert (away.rc, away.stdout.partition(",")[0]) == (4, f"Repository 2 gets nothing: {SECOND} is on the file system of /")
+    assert host.run(f"unshare --mount sh -c 'mount -t tmpfs tmpfs {SECOND}; {look}'").rc == 0
 
 
 def test_a_standby_without_data_is_rebuilt_from_the_repository(lab):

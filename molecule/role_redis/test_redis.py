@@ -398,12 +398,32 @@ def keep(lab, what, status=0):
     return {(name, of): float(value) for name, of, value in re.findall(r'^(\w+)\{host="(\w+)"\} (\S+)$', text, re.M)}
 
 
+# A program that has its database open; what it wrote is in the log beside it.
+DATABASE = """
+import os, pwd, socket, sqlite3, time
+path = "/var/lib/sample/a b.db"
+db = sqlite3.connect(path, isolation_level=None)
+os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+os.chmod(path, 0o640)
+db.execute("pragma journal_mode = wal")
+db.execute("create table t (n, text)")
+db.execute("insert into t values (?, ?)", (1, "saved"))
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+time.sleep(900)
+"""
+
+
 def test_backups_bring_back_every_key_and_files_and_show_damage(lab):
     given = yaml.safe_load((HERE / "converge.yml").read_text(encoding="utf-8"))[2]["vars"]
     options = ("-e", json.dumps({name: given[name] for name in ("restic_groups", "restic_repository_members", "vault_restic_password")}))
     keys = [f"sample:saved:{number}" for number in range(90)]
     calls(lab, *(("SET", key, f"value of {key}") for key in keys))
+    # Somebody has this one open, and its newest row is not in its file yet.
+    lab.host("node1").check_output(
+        f"mkdir -m 711 /var/lib/sample && systemd-run -q --unit=sqlite -p Type=notify -p NotifyAccess=all python3 -c '{DATABASE}'"
+    )
     operate(lab, "backup_files", *options, "-e", "backup_files_hosts=redis:single")
+    lab.host("node1").check_output("systemctl stop sqlite")
     calls(lab, *(("SET", key, "of later") for key in keys[:2]), *(("DEL", key) for key in keys[2:60]))
 
     # What the repositories' host proves, and what it says once some bytes have changed. The host `single` has a cluster of its own.
@@ -449,7 +469,12 @@ def test_backups_bring_back_every_key_and_files_and_show_damage(lab):
         "-e",
         "restore_directory=/var/restore/x",
     )
+    restored = ("restore_host=node1", "restore_path=/var/lib/sample", "restore_directory=/var/restore/y")
+    operate(lab, "restore_files", *options, *(word for pair in restored for word in ("-e", pair)))
+    read = 'import sqlite3; print(sqlite3.connect("/var/restore/y/var/lib/sample/a b.db").execute("select * from t").fetchall())'
     node = lab.host("node1")
+    assert node.check_output(f"python3 -c '{read}'") == "[(1, 'saved')]"
+    assert node.check_output("find /var/restore/y/var -type f -printf '%P %u %m\\n'") == "lib/sample/a b.db nobody 640"
     assert node.run("diff -r /etc/redis /var/restore/x/etc/redis").rc == 0
     assert node.check_output("stat -c '%U:%G %a' /etc/redis/users.acl") == node.check_output(
         "stat -c '%U:%G %a' /var/restore/x/etc/redis/users.acl"

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked, replace_file
 from ansible_collections.uptier.platform.plugins.plugin_utils import certificates
 
 MODULE = "uptier.platform.host_certificate"
@@ -76,8 +76,7 @@ class ActionModule(ActionBase):
             if not create:
                 return None
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(folder / ".lock", "w", encoding="utf-8") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(folder / ".lock"):
                 if key.exists() != certificate.exists() and certificate.exists():
                     raise certificates.CertificateError(
                         "authority_incomplete",
@@ -86,8 +85,8 @@ class ActionModule(ActionBase):
                 if not certificate.exists():
                     texts = certificates.create_authority(parameters["authority_name"], parameters["authority_lifetime_days"], now)
                     # A key without its certificate is an authority never used: the next run replaces it.
-                    certificates.write_private(key, texts[0], 0o600)
-                    certificates.write_private(certificate, texts[1], 0o644)
+                    replace_file(key, texts[0], 0o600)
+                    replace_file(certificate, texts[1], 0o644)
         # The loader decrypts, so the key may be kept under ansible-vault.
         text = self._loader.get_text_file_contents(str(key))
         return certificates.read_authority(text, certificate.read_text(encoding="utf-8"), str(folder))

@@ -13,6 +13,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.vault import VaultLib, VaultSecret, is_encrypted
 from ansible.plugins.action import ActionBase
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.plugin_utils import secrets
 from ansible_collections.uptier.platform.plugins.plugin_utils.application import completed
 
@@ -37,15 +38,8 @@ Dumper.add_representer(Unsafe, lambda dumper, text: dumper.represent_scalar("!un
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write beside the target and rename; never readable by others, not even for a moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    replace_file(path, text, 0o600)
 
 
 class ActionModule(ActionBase):

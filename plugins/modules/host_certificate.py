@@ -100,9 +100,9 @@ import json
 import os
 import ssl
 import stat
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 
 FILES = {"ca.crt": (0o644, False), "host.crt": (0o644, False), "host.key": (0o640, True), "host.pem": (0o640, True)}
 
@@ -143,22 +143,6 @@ def owned(path: str, mode: int, gid: int | None) -> bool:
     return stat.S_IMODE(info.st_mode) == mode and info.st_uid == 0 and info.st_gid == gid
 
 
-def replace(path: str, text: str, mode: int, gid: int) -> None:
-    """Write beside the target and rename, so that a daemon reads the old or the new file, never a part."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            os.fchown(handle, 0, gid)
-            os.fchmod(handle, mode)
-            stream.write(text)
-            stream.flush()
-            os.fsync(handle)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def write(directory: str, payload: dict, gid: int) -> None:
     """Write trust first (nobody loses a peer), then key before certificate: cut short in between, the pair does not
     fit, and the next run issues again."""
@@ -168,7 +152,7 @@ def write(directory: str, payload: dict, gid: int) -> None:
         texts.update({"host.key": payload["key"], "host.pem": payload["certificate"] + payload["key"], "host.crt": payload["certificate"]})
     for name, text in texts.items():
         mode, shared = FILES[name]
-        replace(os.path.join(directory, name), text, mode, gid if shared else 0)
+        replace_file(os.path.join(directory, name), text, mode, 0, gid if shared else 0)
     for name, (mode, shared) in FILES.items():
         path = os.path.join(directory, name)
         os.chown(path, 0, gid if shared else 0)

@@ -130,11 +130,11 @@ reason:
 """
 
 import json
-import os
 import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.psql import newest_psql
 
@@ -172,10 +172,8 @@ def arm(module: AnsibleModule) -> None:
             reason="too_late",
         )
     REQUEST.parent.mkdir(parents=True, exist_ok=True)
-    new = REQUEST.with_suffix(".new")
     passed = {name: module.params[name] for name in PASSED_ON}
-    new.write_text(json.dumps({**passed, "psql": newest_psql()}), encoding="utf-8")
-    os.replace(new, REQUEST)
+    replace_file(REQUEST, json.dumps({**passed, "psql": newest_psql()}), 0o644)
     REPORT.unlink(missing_ok=True)
     systemctl(module, "start", "--no-block")
 

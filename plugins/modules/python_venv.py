@@ -89,6 +89,7 @@ import shutil
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_link
 from ansible_collections.uptier.platform.plugins.module_utils.host.python_venv import identity, outdated, unpinned
 
 STAMP = ".complete"
@@ -156,11 +157,7 @@ def switch(link: str, target: str) -> None:
     """Let the path lead to the new environment, in one step."""
     if os.path.isdir(link) and not os.path.islink(link):
         shutil.rmtree(link)
-    temporary = f"{link}.new"
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    os.symlink(target, temporary)
-    os.replace(temporary, link)
+    replace_link(link, target)
 
 
 def main() -> None:

@@ -177,6 +177,7 @@ import os
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.redis import config
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster import Node, Refusal
 from ansible_collections.uptier.platform.plugins.module_utils.redis.cluster_apply import (
@@ -209,10 +210,7 @@ def remember(path: str, password: str) -> None:
     if remembered(path) == password:
         return
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    temporary = f"{path}.new"
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
-        handle.write(password)
-    os.replace(temporary, path)
+    replace_file(path, password, 0o600)
 
 
 def main() -> None:

@@ -216,7 +216,9 @@ def _service(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _command(f"{where}: command", entry.get("command"))
     yield from _environment(f"{where}:", entry.get("env"))
     if kind and kind not in model.KINDS:
-        yield Problem(f"{where}: kind", f"is {kind!r}, which is none", f"{nearest(kind, model.KINDS)}Use one of {listed(model.KINDS)}.")
+        yield Problem(
+            f"{where}: kind", f"is {kind!r}, which is not a valid value", f"{nearest(kind, model.KINDS)}Use one of {listed(model.KINDS)}."
+        )
     elif kind:
         for key in model.KINDS[kind].needs:
             if key not in unusable and value(key) in (None, 0) and key != "command":

@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 try:
     from cryptography import x509
@@ -119,17 +117,6 @@ def read_authority(key_text: str, trust: str, where: str) -> Authority:
         "authority_mismatch",
         f"{where}: none of the {len(certificates)} certificates in ca.crt belongs to ca.key. Restore the pair from a backup.",
     )
-
-
-def write_private(path: Path, text: str, mode: int) -> None:
-    """Write beside the target and rename; never readable by others, not even for a moment."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
 
 
 def alternative_names(certificate: x509.Certificate) -> list[str]:

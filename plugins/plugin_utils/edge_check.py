@@ -103,6 +103,11 @@ def _site(place: str, name: str, site: Mapping[str, Any], names: Sequence[str]) 
             yield Problem(f"{place}: domains", str(error), error.fix)
 
 
+def misread(path: str) -> bool:
+    """Tell whether nginx would take the path of a location for something else."""
+    return not path.startswith("/") or any(sign in path for sign in " \t;{}\"'")
+
+
 def _references(
     place: str, site: Mapping[str, Any], upstreams: Mapping[str, Sequence[str] | None], limits: Sequence[str], cached: bool
 ) -> Iterator[Problem]:
@@ -115,7 +120,7 @@ def _references(
         if path in seen:
             yield Problem(f"{place}, location {path}", "is defined twice", "Keep one.")
         seen.add(path)
-        if path and (not path.startswith("/") or any(sign in path for sign in " \t;{}\"'")):
+        if path and misread(path):
             fix = "Write the path from its slash, without blanks, quotes, braces and semicolons, for example /api/."
             yield Problem(f"{place}, location {path}", "has a path that nginx would misread", fix)
     for where, entry in places:
@@ -176,6 +181,11 @@ def limits(values: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
+def _legible(site: Mapping[str, Any]) -> dict[str, Any]:
+    given = site.get("locations")
+    return {"locations": [one for one in given if not misread(str(one.get("path")))]} if given and entries(given) == list(given) else {}
+
+
 def offered(
     values: Mapping[str, Any],
     derived: Sequence[Mapping[str, Any]],
@@ -189,8 +199,8 @@ def offered(
     is the Debian release of each gateway, as far as it is known.
     """
     given = [*([] if "nginx_sites" in values else derived), *(site for name in SITE_LISTS for site in entries(values.get(name)))]
-    # What is wrong with domains is said where they were written.
-    given = [{**site, "domains": [f"site{number}.invalid"]} for number, site in enumerate(given)]
+    # What is wrong with domains is said where they were written, and with the path of a service too.
+    given = [{**site, "domains": [f"site{number}.invalid"], **_legible(site)} for number, site in enumerate(given)]
     settings = [{key: value for key, value in entry.items() if key != "domains"} for entry in entries(values.get("nginx_site_settings"))]
     try:
         found = gateway.complete_sites(given, settings, values.get("nginx_waf", "off"))

@@ -99,7 +99,7 @@ def findings(facts: Mapping[str, Any], wanted: Plan) -> Iterator[Finding]:
     strange = facts.get("strange_zone")
     if strange:
         yield Finding(
-            f"does not know the time zone {strange['name']} (base_timezone, or platform_timezone)",
+            f"has no time zone {strange['name']} (base_timezone, or platform_timezone)",
             f"{'Did you mean ' + strange['near'] + '? ' if strange['near'] else ''}The names are those of timedatectl list-timezones.",
         )
     if facts.get("platform") and not facts.get("listeners") and not facts.get("parts") and not facts.get("clusters"):
@@ -322,6 +322,6 @@ def problems(
                 found.setdefault(finding, []).append(host)
     led = [host for host in groups.get("postgresql", ()) if is_ours("PostgreSQL", probes.get(host, {}))]
     return several(adopters, led) + [
-        Problem(f"host {hosts[0]}" if len(hosts) == 1 else f"hosts {listed(hosts)}:", finding.seen, finding.fix)
+        Problem(f"host {hosts[0]}" if len(hosts) == 1 else f"each of the hosts {listed(hosts)}", finding.seen, finding.fix)
         for finding, hosts in found.items()
     ]

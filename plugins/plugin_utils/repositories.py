@@ -17,7 +17,7 @@ VARIABLE = "pgbackrest_second_repository"
 # By type, its own options: those that it needs, and those that it may have.
 S3_NEEDS, S3_MAY = ("bucket", "endpoint", "region"), ("key", "key_secret", "key_type", "uri_style", "port", "ca_file")
 SFTP_NEEDS, SFTP_MAY = ("host", "user", "private_key", "fingerprint"), ("port",)
-OPTIONS = {"s3": (S3_NEEDS, S3_MAY), "sftp": (SFTP_NEEDS, SFTP_MAY), "posix": (("path",), ())}
+OPTIONS = {"s3": (S3_NEEDS, S3_MAY), "sftp": (SFTP_NEEDS, SFTP_MAY), "posix": (("path",), ("mount_required",))}
 COMMON = ("type", "path", "full_retention_days", "cipher_pass", "verify_level")
 # pgBackRest's name of an option, where it is not `repo2-TYPE-` and ours with dashes.
 NAMES = {
@@ -90,6 +90,8 @@ def _values(given: Mapping[str, Any], kind: str, first_path: str, version: str) 
         found.append(
             Problem(f"{VARIABLE}.path", f"is {str(path)!r}, and the first repository is in {first_path}", "One must not lie in the other.")
         )
+    if kind == "posix" and str(given.get("mount_required", True)).lower() not in ("true", "false", "yes", "no", "on", "off", "1", "0"):
+        found.append(Problem(f"{VARIABLE}.mount_required", f"is {given['mount_required']!r}", "It is true or false."))
     if kind == "s3" and given.get("key_type", "shared") == "shared":
         found += [
             Problem(
@@ -132,7 +134,7 @@ def settings(given: Mapping[str, Any], cipher_pass: str, retention_days: int, ke
     found = {"type": kind, "path": str(given.get("path") or PATH)}
     needs, may = OPTIONS[kind]
     for name in (*needs, *may):
-        if name in given and name not in ("path", "private_key", "fingerprint"):
+        if name in given and name not in ("path", "private_key", "fingerprint", "mount_required"):
             found[NAMES.get((kind, name), f"{kind}-{name.replace('_', '-')}")] = str(given[name])
     if kind == "sftp":
         found["sftp-private-key-file"] = key_file

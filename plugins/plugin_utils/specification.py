@@ -117,7 +117,11 @@ def _choice(where: str, name: str, choices: Sequence[Any], value: Any, kind: str
         fix = f'Quote it: {name}: "{words[0]}".' if words else f"Use one of {listed(choices)}."
         yield Problem(where, f"is {shown(value)}: YAML reads on, off, yes and no so", fix)
     elif str(value) not in map(str, choices):
-        yield Problem(where, f"is {shown(value)}, which is none", f"{nearest(str(value), map(str, choices))}Use one of {listed(choices)}.")
+        yield Problem(
+            where,
+            f"is {shown(value)}, which is not a valid value",
+            f"{nearest(str(value), map(str, choices))}Use one of {listed(choices)}.",
+        )
 
 
 def text_of(description: Any) -> str:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import syslog
 import time
 from collections.abc import Iterator, Mapping
@@ -28,6 +27,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
     read_json,
     write_json,
 )
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked
 
 LOCK = "deploy.lock.json"
 HISTORY = "history.json"
@@ -58,8 +58,7 @@ class Deploy:
     def alone(self) -> Iterator[None]:
         """Keep others off the files for as long as it takes to change them."""
         self.host.state.mkdir(parents=True, exist_ok=True)
-        with (self.host.state / "deploy.flock").open("w", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.host.state / "deploy.flock"):
             yield
 
     def held(self) -> dict[str, Any] | None:

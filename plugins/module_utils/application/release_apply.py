@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import http.client
 import json
 import os
@@ -14,7 +13,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
     stand_by,
     standing,
 )
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked, replace_file, replace_link
 
 UNITS = Path("/etc/systemd/system")
 MANIFEST = ".release.json"
@@ -81,9 +81,7 @@ def read(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(temporary, path)
+    replace_file(path, json.dumps(value), 0o644)
 
 
 def read_json(path: Path, default: Any) -> Any:
@@ -94,13 +92,8 @@ def read_json(path: Path, default: Any) -> Any:
 
 
 def link(path: Path, target: str) -> None:
-    """Point a link elsewhere in one step: there is no moment without it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    temporary.symlink_to(target)
-    os.replace(temporary, path)
+    replace_link(path, target)
 
 
 class Router:
@@ -188,7 +181,7 @@ class Host:
             for item in options["services"]
         ]
         self.done: list[str] = []
-        self.lock: Any = None
+        self.lock = ExitStack()  # what it has entered is held until the process ends
         self.began = 0
 
     # -- what is there -------------------------------------------------------------------------------------------
@@ -313,19 +306,14 @@ class Host:
     def take_lock(self) -> None:
         """Wait for a release that is under way: also one whose run was killed goes on here to its end."""
         self.state.mkdir(parents=True, exist_ok=True)
-        self.lock = open(self.state / "lock", "w", encoding="utf-8")  # noqa: SIM115 (held until the process ends)
-        end = time.monotonic() + LOCK_SECONDS
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            if time.monotonic() > end:
-                raise ReleaseError(
-                    "locked",
-                    f"Another run has been releasing {self.name} on this host for more than {LOCK_SECONDS} s. "
-                    f"lslocks shows which process holds {self.state / 'lock'}.",
-                )
-            time.sleep(0.5)
+        try:
+            self.lock.enter_context(locked(self.state / "lock", LOCK_SECONDS))
+        except BlockingIOError:
+            raise ReleaseError(
+                "locked",
+                f"Another run has been releasing {self.name} on this host for more than {LOCK_SECONDS} s. "
+                f"lslocks shows which process holds {self.state / 'lock'}.",
+            ) from None
 
     def migrate(self, release: str) -> None:
         options = [

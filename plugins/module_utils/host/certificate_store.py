@@ -15,6 +15,8 @@ import shutil
 import ssl
 import time
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file, replace_link
+
 CHAIN = "fullchain.pem"
 KEY = "privkey.pem"
 SOURCE = "source"
@@ -89,11 +91,7 @@ def point(directory: str, site: str, folder: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
         # A directory that somebody else made: keep it as the pair before.
         os.rename(path, os.path.join(directory, ".pairs", f"{site}.0"))
-    temporary = os.path.join(directory, f".{site}.new")
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    os.symlink(os.path.relpath(folder, directory), temporary)
-    os.replace(temporary, path)
+    replace_link(path, os.path.relpath(folder, directory))
 
 
 def forget(directory: str, site: str, kept: set[str | None]) -> None:
@@ -116,9 +114,7 @@ def mark(site: str) -> None:
     """Remember that nginx has not loaded this pair yet. A run cut short here reloads next time."""
     waiting = pending()
     os.makedirs(os.path.dirname(MARKER), mode=0o755, exist_ok=True)
-    with open(f"{MARKER}.new", "w", encoding="utf-8") as stream:
-        json.dump(sorted({*waiting, site}), stream)
-    os.replace(f"{MARKER}.new", MARKER)
+    replace_file(MARKER, json.dumps(sorted({*waiting, site})), 0o644)
 
 
 def pending() -> list[str]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.host.config_files import BundleError, Seen, Step, Wanted
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file, replace_link
 
 PENDING = "/run/uptier/pending"
 APPLIED = "/var/lib/uptier/applied"
@@ -120,10 +121,7 @@ def _load(path: str, default: Any) -> Any:
 
 def _save(path: str, value: Any) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    temporary = f"{path}.new"
-    with open(temporary, "w", encoding="utf-8") as handle:
-        json.dump(value, handle)
-    os.replace(temporary, path)
+    replace_file(path, json.dumps(value), 0o644)
 
 
 @dataclass
@@ -245,11 +243,7 @@ class Bundle:
             return
         self._parents(item.path)
         if item.state == "link":
-            temporary = _beside(item.path, "new")
-            if os.path.lexists(temporary):
-                os.unlink(temporary)
-            os.symlink(item.target or "", temporary)
-            os.replace(temporary, item.path)
+            replace_link(item.path, item.target or "")
         elif item.state == "directory":
             if seen.kind != "directory":
                 os.mkdir(item.path, 0o700)
@@ -257,7 +251,7 @@ class Bundle:
         elif seen.kind == "file" and seen.content == item.content:
             _own(item.path, item)
         else:
-            _replace(item)
+            replace_file(item.path, item.content or "", 0o600 if item.mode is None else item.mode, *owner_ids(item))
 
     def _remove(self, path: str, seen: Seen) -> None:
         """Remove what can be made again from memory; put the rest aside until all has gone well."""
@@ -335,20 +329,3 @@ def _own(path: str, item: Wanted) -> None:
     os.chown(path, *owner_ids(item))
     if item.mode is not None:
         os.chmod(path, item.mode)
-
-
-def _replace(item: Wanted) -> None:
-    """Write beside the target and rename, so that a reader sees the old or the new file, never a part."""
-    folder, name = os.path.split(item.path)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(item.content or "")
-            stream.flush()
-            os.fsync(stream.fileno())
-        _own(temporary, item)
-        os.replace(temporary, item.path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise

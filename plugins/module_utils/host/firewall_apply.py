@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Any
+
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 
 TABLE = ["table", "inet", "platform"]
 RUN = "/run/uptier/firewall"
@@ -32,12 +33,7 @@ def read(path: str) -> str:
 
 def write(path: str, text: str) -> None:
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".firewall.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(handle)
-    os.replace(temporary, path)
+    replace_file(path, text, 0o600)
 
 
 def controller_address() -> str:

@@ -206,12 +206,3 @@ def read_metric(path: Path, name: str) -> dict[str, float]:
             if match:
                 found[match[1] or ""] = float(match[2])
     return found
-
-
-def replace_text(path: Path, text: str, mode: int) -> None:
-    """Write a file beside its place and move it there: a reader never sees half of it."""
-    beside = path.with_name(f".{path.name}.new")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as handle:
-        os.fchmod(handle.fileno(), mode)
-        handle.write(text)
-    beside.replace(path)

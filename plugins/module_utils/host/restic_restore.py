@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host import sqlite_copy
 from ansible_collections.uptier.platform.plugins.module_utils.host.restic import Repository, ResticError
 
 # Says that a restore was completed, and of what. A directory without it was not.
@@ -75,6 +77,7 @@ class Restore:
         self.host = str(settings["name"])
         self.repository = Repository({**settings, "cache": ""})
         self.secrets = secrets_of(settings)
+        self.copies = str(sqlite_copy.folder(Path(settings["staging"]))) if settings.get("staging") else ""
 
     def _settings(self) -> dict[str, Any]:
         content, place, mend = self.given["settings_content"], "settings_content", "Give it as JSON, through to_json."
@@ -98,14 +101,15 @@ class Restore:
         done = self._mark()
         if done and done["id"] == chosen["id"] and done["paths"] == paths:
             return {"changed": False, **result, "files": done["files"], "bytes": done["bytes"]}
-        files, size = self._content(chosen, paths)
+        files, size, wanted = self._content(chosen, paths)
         result.update(files=files, bytes=size)
         self._refuse_directory(size)
         if check_mode:
             return {"changed": True, **result}
         begun = time.monotonic()
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.repository.restore(chosen["id"], self.directory, paths)
+        self.repository.restore(chosen["id"], self.directory, wanted)
+        self._put_copies()
         mark = {"id": chosen["id"], "paths": paths, "files": files, "bytes": size}
         (self.directory / MARK).write_text(json.dumps(mark), encoding="utf-8")
         return {"changed": True, **result, "seconds": round(time.monotonic() - begun, 2)}
@@ -116,23 +120,46 @@ class Restore:
         except (OSError, ValueError):
             return None
 
-    def _content(self, chosen: Mapping[str, Any], paths: Sequence[str]) -> tuple[int, int]:
-        """Return number and bytes of the files that are meant, and refuse a path that the backup does not have."""
-        files, size, missing = 0, 0, set(paths)
+    def _put_copies(self) -> None:
+        """Have copies of SQLite databases where their databases were."""
+        if not self.copies:
+            return
+        copies = self.directory / self.copies.lstrip("/")
+        for copy in [path for path in copies.rglob("*") if path.is_file()]:
+            target = self.directory / copy.relative_to(copies)
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.replace(copy, target)
+        shutil.rmtree(copies, ignore_errors=True)
+        for parent in copies.relative_to(self.directory).parents:  # made for the copies alone
+            if str(parent) == "." or not (self.directory / parent).is_dir() or any((self.directory / parent).iterdir()):
+                break
+            (self.directory / parent).rmdir()
+
+    def _content(self, chosen: Mapping[str, Any], paths: Sequence[str]) -> tuple[int, int, list[str]]:
+        """Return number and bytes of the files that are meant, and their paths in the backup; refuse one that it does not have.
+
+        The copy of a database goes by the name of that.
+        """
+        files, size, missing, copies = 0, 0, set(paths), []
         for line in self.repository.run("ls", "--json", chosen["id"]).stdout.splitlines():
             entry = json.loads(line)
-            path = entry.get("path")
-            if not path or (paths and not below(path, paths)):
+            if not entry.get("path"):
                 continue
-            missing -= {wanted for wanted in missing if below(path, [wanted])}
+            names = [entry["path"]]
+            if self.copies and entry["type"] == "file" and below(names[0], [self.copies]):
+                names.append(names[0][len(self.copies) :])
+            if paths and not any(below(name, paths) for name in names):
+                continue
+            missing -= {wanted for wanted in missing if any(below(name, [wanted]) for name in names)}
             if entry["type"] == "file":
                 files, size = files + 1, size + int(entry.get("size") or 0)
+                copies += names[:1] if names[1:] else []
         if missing:
             held = ", ".join(chosen["paths"])
             raise ResticError(
                 "no_path", f"Backup {chosen['short_id']} of {self.host} has no {', '.join(sorted(missing))}. It is of {held}."
             )
-        return files, size
+        return files, size, [*paths, *copies] if paths else []
 
     def _refuse_directory(self, size: int) -> None:
         if self.directory.exists():

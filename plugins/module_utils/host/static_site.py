@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_link
+
 Run = Callable[[list[str]], tuple[int, str, str]]
 LENGTH = 16  # characters of the checksum in the name of a version
 MANIFEST = "manifest.json"
@@ -123,10 +125,7 @@ class Site:
                     os.link(self.versions / name / "files" / path, target)
 
     def switch(self, version: str) -> None:
-        new = self.folder / ".current.new"
-        new.unlink(missing_ok=True)
-        new.symlink_to(f"versions/{version}/files")
-        os.replace(new, self.link)
+        replace_link(self.link, f"versions/{version}/files")
 
     def prune(self, keep: int) -> list[str]:
         """Remove all versions but those that stay; return what was removed."""

@@ -11,6 +11,7 @@ import shutil
 import time
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import adopt
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
@@ -90,13 +91,7 @@ class Cluster:
         os.makedirs(self.kept, mode=0o700, exist_ok=True)
         os.chown(self.kept, owner.pw_uid, owner.pw_gid)
         for path, text in ((f"{self.data}/postgresql.conf", adopt.base_configuration(seen)), (self.seen, json.dumps(seen, indent=1))):
-            with open(f"{path}.new", "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(f"{path}.new", 0o600)
-            os.chown(f"{path}.new", owner.pw_uid, owner.pw_gid)
-            os.replace(f"{path}.new", path)
+            replace_file(path, text, 0o600, owner.pw_uid, owner.pw_gid)
 
     def take(self, timeout: int) -> float:
         """Stop it, take its configuration away from Debian's tools, and have Patroni lead it. Returns the seconds without a server."""

@@ -10,7 +10,6 @@ and the file for node_exporter.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
@@ -27,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import locked, replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import backup_check as check
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import backup_report as report
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import backup_sandbox as sandbox
@@ -153,9 +153,9 @@ class Verification:
     @contextlib.contextmanager
     def _alone(self, base: Path) -> Iterator[None]:
         """Hold the scratch directory; the kernel lets go of it with the process."""
-        with (base / ".lock").open("w", encoding="utf-8") as lock:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(locked(base / ".lock", 0))
             except BlockingIOError:
                 raise RepositoryError(
                     "busy", f"Another verification uses {base}. Wait for its end: `systemctl status pgbackrest-verify` on this host."
@@ -546,19 +546,6 @@ def clear(base: Path) -> None:
             directory.rmdir()
 
 
-def replace_file(path: str, text: str, mode: int = 0o640) -> None:
-    """Write beside the target and rename: who reads sees the old or the new one."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def earlier(directory: str, stanza: str) -> list[dict[str, Any]]:
     """Return earlier results, oldest first; what cannot be read is passed over."""
     found = []
@@ -576,7 +563,7 @@ def write_report(given: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     os.makedirs(directory, mode=0o750, exist_ok=True)
     stem = f"{directory}/{result['stanza']}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(result['begun']))}"
     for suffix, text in (("json", report.as_json(result)), ("html", report.as_html(result))):
-        replace_file(f"{stem}.{suffix}", text)
+        replace_file(f"{stem}.{suffix}", text, 0o640)
         if given["key"]:
             sign(f"{stem}.{suffix}", given["cert"], given["key"])
     stems = sorted(path[: -len(".json")] for path in glob.glob(f"{glob.escape(directory)}/{glob.escape(result['stanza'])}-*.json"))

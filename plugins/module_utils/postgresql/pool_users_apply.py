@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import pool_users, scram
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.console import Console
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.deadline import Deadline
@@ -196,7 +197,7 @@ class Pools:
         with open(self.pending, "w", encoding="utf-8"):
             pass
         for path, text in texts.items():
-            self._replace(path, text)
+            replace_file(path, text, 0o640, 0 if os.geteuid() == 0 else -1, self.gid)
         self.reload()
         os.unlink(self.pending)
         return True
@@ -209,15 +210,3 @@ class Pools:
         except FileNotFoundError:
             return False
         return same and state.st_mode & 0o7777 == 0o640 and state.st_uid == 0 and self.gid in (-1, state.st_gid)
-
-    def _replace(self, path: str, text: str) -> None:
-        temporary = f"{path}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as handle:
-            handle.write(text)
-            os.fchown(handle.fileno(), 0 if os.geteuid() == 0 else -1, self.gid)
-            os.fchmod(handle.fileno(), 0o640)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)

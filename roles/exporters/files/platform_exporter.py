@@ -17,7 +17,6 @@ import ssl
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -28,6 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.console import Console
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.errors import PostgresqlError
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.pgbackrest import (
@@ -680,13 +680,7 @@ def serve(config: dict[str, Any], collectors: list[Any]) -> None:
 
 
 def write(config: dict[str, Any], collectors: list[Any]) -> None:
-    """Write beside the target and rename: node_exporter reads the old or the new file, never a part."""
-    output = Path(config["output"])
-    handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(gather(collectors))
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, output)
+    replace_file(config["output"], gather(collectors), 0o644)
 
 
 def main(argv: list[str]) -> int:

@@ -2,12 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Take one backup on the repository's host, then let old ones expire.
 
-backup.py --stanza=NAME --type=full|diff|incr [--standby] [--repositories=N]
+backup.py --stanza=NAME --type=full|diff|incr [--standby] [--repositories=N] [--path=DIRECTORY --mount=DIRECTORY]
+backup.py --stanza=NAME --type=none --path=DIRECTORY --mount=DIRECTORY
 
 - With --standby it copies from a standby where one is up, and from the leader otherwise: pgBackRest before 2.54 knows only must or must not.
 - A backup that is already running is as good as a differential or incremental one: nothing is done. A full one is tried again later.
 - Each repository gets a backup of its own, the first one first. One that cannot be had does not keep the others from theirs. Those beside the
   first one are asked before: pgBackRest tries for ten minutes to begin a backup in a bucket that does not answer, and holds its lock meanwhile.
+- With --mount, the second repository gets nothing while its directory is on the file system of / or of --path, the first one: what belongs there is
+  not mounted. The type none looks at that alone, and ends with 4 where it is so.
 - What systemd starts again, because the first one got none, leaves out those that got one. One beside it is made up for by the next backup: a full
   one, where the first one has got a newer full one.
 - Nothing expires while the newest full backup holds pages with a wrong checksum: what retention would remove may be the last good one.
@@ -89,6 +92,20 @@ def trouble(stanza: str, repository: int) -> str:
     return "it has no such stanza"
 
 
+def unmounted(path: str, first: str) -> str:
+    """Return why a directory is not where something was mounted for it; empty where it is.
+
+    By the file system and not by the mount point: each path that a unit may write to is a mount point in the unit.
+    """
+    place = Path(path)
+    while not os.path.exists(place):  # gone, or of a server that is gone
+        place = place.parent
+    for other in ("/", first):
+        if os.stat(other).st_dev == os.stat(place).st_dev:
+            return f"{path} is on the file system of {other}, so what belongs there is not mounted. Mount it and restart pgbackrest-second."
+    return ""
+
+
 def owed(stanza: str, kind: str, repository: int) -> str:
     """Return the kind of backup that a repository beside the first one gets: a full one where it missed that of the first one."""
     fulls = [
@@ -132,17 +149,24 @@ def expire(stanza: str, repository: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stanza", required=True)
-    parser.add_argument("--type", choices=["full", "diff", "incr"], required=True)
+    parser.add_argument("--type", choices=["full", "diff", "incr", "none"], required=True)
     parser.add_argument("--standby", action="store_true")
     parser.add_argument("--repositories", type=int, default=1)
+    parser.add_argument("--path", default="/", help="directory of the first repository")
+    parser.add_argument("--mount", help="directory of the second one, which has to be on another file system")
     given = parser.parse_args()
+    away = unmounted(given.mount, given.path) if given.mount else ""
+    if given.type == "none":
+        if away:
+            say(f"Repository 2 gets nothing: {away}")
+        return OTHER_LACKS if away else 0
     taken = Taken(os.environ.get("RUNTIME_DIRECTORY", ""))
     lacks: dict[int, int] = {}
     late = 0
     for repository in range(1, given.repositories + 1) if given.repositories > 1 else [0]:
         if repository in taken:
             continue
-        why = trouble(given.stanza, repository) if repository > 1 else ""
+        why = away or trouble(given.stanza, repository) if repository > 1 else ""
         if why:
             say(f"Repository {repository} got no backup, because it cannot be used now: {why}")
             lacks[repository] = OTHER_LACKS

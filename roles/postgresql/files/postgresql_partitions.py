@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.remote import Remote
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema import PartitionSpec, parse_now
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.schema_apply import Outcome, Settings, State, bring_about, leads
@@ -89,11 +88,7 @@ def write(path: Path, tables: dict[tuple[str, str], float] | None, problems: int
         (SUCCESS, ""): before.get((SUCCESS, ""), 0) if problems else now,
         **({key: value for key, value in before.items() if key[1]} if tables is None else tables),
     }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(render(samples))
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+    replace_file(path, render(samples), 0o644)
 
 
 def settings_of(config: dict[str, Any]) -> Settings:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Back up files of this host, and a snapshot of each Redis master that runs on it.
+"""Back up files of this host, copies of its SQLite databases, and a snapshot of each Redis master that runs on it.
 
 restic_backup.py CONFIG           make the repository where there is none, and a backup
 restic_backup.py CONFIG list      show what there is, newest last
@@ -14,12 +14,15 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host import sqlite_copy
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.host.restic import (
     TAG,
     Repository,
@@ -28,7 +31,6 @@ from ansible_collections.uptier.platform.plugins.module_utils.host.restic import
     messages,
     metrics,
     read_metric,
-    replace_text,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.redis import snapshot
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Tls, Unreachable
@@ -131,6 +133,19 @@ def save_redis(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return saved
 
 
+def save_sqlite(staging: Path, paths: Sequence[str]) -> list[dict[str, Any]]:
+    """Copy each database that is there; return what each copy holds. Copies of before are removed."""
+    shutil.rmtree(sqlite_copy.folder(staging), ignore_errors=True)
+    saved = []
+    for path in paths:
+        if os.path.exists(path):
+            target = sqlite_copy.place(staging, path)
+            count = sqlite_copy.copy(Path(path), target)
+            say(f"{path}: {count} tables, {target.stat().st_size} bytes.")
+            saved.append({"path": path, "file": str(target), "tables": count})
+    return saved
+
+
 def back_up(repository: Repository, config: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
     """Make a backup; wait while old ones are removed. Return restic's summary."""
     words = ["backup", "--json", f"--tag={TAG}", f"--host={config['name']}", *(f"--exclude={entry}" for entry in config["exclude"])]
@@ -168,9 +183,12 @@ def run(config: Mapping[str, Any]) -> None:
         if repository.make():
             say(f"The repository {config['location']} was made.")
         saved = save_redis(config["redis"]) if config.get("redis") else []
+        databases = list(config.get("sqlite", ()))
+        copies = save_sqlite(staging, databases)
+        config = {**config, "exclude": [*config["exclude"], *sqlite_copy.without(databases)]}
         present = [path for path in config["paths"] if os.path.lexists(path)]
-        marks = fingerprints(present)
-        replace_text(staging / "manifest.json", json.dumps({"files": marks, "redis": saved}), 0o600)
+        marks = {path: seen for path, seen in fingerprints(present).items() if path not in sqlite_copy.without(databases)}
+        replace_file(staging / "manifest.json", json.dumps({"files": marks, "redis": saved, "sqlite": copies}), 0o600)
         summary = back_up(repository, config, [*present, str(staging), *(entry["file"] for entry in saved)])
         # What was written to meanwhile cannot be held against its backup.
         moving = [path for path, seen in marks.items() if changed_since(path, seen)]
@@ -193,7 +211,7 @@ def run(config: Mapping[str, Any]) -> None:
         )
     finally:
         prom.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(prom, metrics(values), 0o644)
+        replace_file(prom, metrics(values), 0o644)
 
 
 def show(config: Mapping[str, Any]) -> None:
@@ -208,7 +226,7 @@ def main(arguments: list[str]) -> int:
     config = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
         (show if arguments[1:] else run)(config)
-    except (ResticError, snapshot.SnapshotError) as error:
+    except (ResticError, snapshot.SnapshotError, sqlite_copy.SqliteError) as error:
         print(f"{error.reason}: {error}", file=sys.stderr)
         return 1
     except (Unreachable, RespError) as error:

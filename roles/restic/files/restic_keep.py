@@ -3,7 +3,7 @@
 """Look after the repositories of all hosts, on the host that keeps them.
 
 restic_keep.py CONFIG keep       remove what is older than it has to be kept; hosts cannot, the server only lets them add
-restic_keep.py CONFIG verify     check every repository, restore a sample of files and load the snapshots of Redis
+restic_keep.py CONFIG verify     check every repository, restore a sample of files, load the snapshots of Redis and open copies of SQLite databases
 
 Ends with 0 where all is well, with 1 where something of one host is not; the others are done all the same.
 """
@@ -21,6 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.uptier.platform.plugins.module_utils.host import sqlite_copy
+from ansible_collections.uptier.platform.plugins.module_utils.host.files import replace_file
 from ansible_collections.uptier.platform.plugins.module_utils.host.restic import (
     TAG,
     Repository,
@@ -28,7 +30,6 @@ from ansible_collections.uptier.platform.plugins.module_utils.host.restic import
     checksum,
     metrics,
     read_metric,
-    replace_text,
 )
 from ansible_collections.uptier.platform.plugins.module_utils.redis import snapshot
 
@@ -86,8 +87,8 @@ def verify(repository: Repository, name: str, config: Mapping[str, Any], newest:
     with scratch_of(config) as scratch:
         repository.restore(newest["id"], scratch, [f"{staging}/manifest.json"])
         manifest = json.loads((scratch / staging.lstrip("/") / "manifest.json").read_text(encoding="utf-8"))
-        files, saved = manifest["files"], manifest["redis"]
-        wanted = [*files, *(entry["file"] for entry in saved)]
+        files, saved, copies = manifest["files"], manifest["redis"], manifest.get("sqlite", [])
+        wanted = [*files, *(entry["file"] for entry in [*saved, *copies])]
         if wanted:
             repository.restore(newest["id"], scratch, wanted)
         other = [path for path, seen in files.items() if not same(scratch / path.lstrip("/"), seen)]
@@ -97,7 +98,16 @@ def verify(repository: Repository, name: str, config: Mapping[str, Any], newest:
             )
         for entry in saved:
             load(scratch / entry["file"].lstrip("/"), entry, scratch, f"{name}, port {entry['port']}")
-    say(f"{name}: backup {newest['short_id']} is good, {len(files)} files and {len(saved)} snapshots of Redis were restored.")
+        for entry in copies:
+            count = sqlite_copy.tables(scratch / entry["file"].lstrip("/"))
+            if count != entry["tables"]:
+                raise ResticError(
+                    "other_content", f"{entry['path']} of {name}: {entry['tables']} tables were saved, {count} are in the copy."
+                )
+    say(
+        f"{name}: backup {newest['short_id']} is good, {len(files)} files, {len(saved)} snapshots of Redis and {len(copies)} SQLite databases "
+        "were restored."
+    )
     return list(saved)
 
 
@@ -163,7 +173,7 @@ def run(config: Mapping[str, Any], what: str) -> int:
                     )
                 loaded += [entry for entry in verify(repository, name, config, found[-1]) if name in config["redis_hosts"]]
                 samples[PROOF][label], samples[PROVED][label] = 1.0, time.time()
-        except (ResticError, snapshot.SnapshotError) as error:
+        except (ResticError, snapshot.SnapshotError, sqlite_copy.SqliteError) as error:
             failed.append(name)
             print(f"{name}: {error.reason}: {error}", file=sys.stderr, flush=True)
         except (OSError, ValueError, KeyError) as error:  # what was restored is not what a backup of this program holds
@@ -180,7 +190,7 @@ def run(config: Mapping[str, Any], what: str) -> int:
         print(text, file=sys.stderr, flush=True)
         for name in config["redis_hosts"]:
             samples[PROOF][f'{{host="{name}"}}'] = 0.0
-    replace_text(prom, metrics({name: (HELP[name], values) for name, values in samples.items()}), 0o644)
+    replace_file(prom, metrics({name: (HELP[name], values) for name, values in samples.items()}), 0o644)
     return 1 if failed else 0
 
 

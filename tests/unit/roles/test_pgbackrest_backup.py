@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -148,3 +149,40 @@ def test_started_again_it_leaves_out_who_has_one(run: Callable[..., Any], tmp_pa
         0,
         ["--type=full --no-expire-auto --repo=1 backup", "--repo=1 expire"],
     )
+
+
+def other_disk(program: ModuleType, monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
+    """Let these directories, and what is below them, be on a file system of their own."""
+    stat = os.stat
+
+    def look(path: Any) -> Any:
+        mine = any(str(path).startswith(str(own)) for own in paths)
+        return SimpleNamespace(st_dev=-1) if mine else stat(path)
+
+    monkeypatch.setattr(program, "os", SimpleNamespace(stat=look, path=os.path, environ={}))
+
+
+def test_a_second_repository_that_is_not_mounted_gets_nothing(
+    run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "mnt" / "second"  # as after a restart, or never made
+    ended, ran = run("--type=incr", "--repositories=2", "--path=/", f"--mount={place}", statuses=[0, 0])
+    assert (ended, ran) == (4, ["--type=incr --no-expire-auto --repo=1 backup", "--repo=1 expire"])
+    said = capsys.readouterr().out
+    assert f"Repository 2 got no backup, because it cannot be used now: {place} is on the file system of /" in said
+    assert run("--type=none", "--path=/", f"--mount={place}", statuses=[]) == (4, [])
+    assert "Repository 2 gets nothing" in capsys.readouterr().out
+
+
+def test_what_is_mounted_is_neither_the_systems_nor_the_first_repositorys(
+    load_program: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = load_program("roles/pgbackrest/files/backup.py")
+    first, second = tmp_path / "first", tmp_path / "mounted"
+    first.mkdir()
+    second.mkdir()
+    assert " is on the file system of /," in program.unmounted(str(second), str(first))
+    other_disk(program, monkeypatch, second)
+    assert program.unmounted(str(second / "not" / "made" / "yet"), str(first)) == ""
+    other_disk(program, monkeypatch, second, first)
+    assert f" is on the file system of {first}," in program.unmounted(str(second), str(first))

@@ -155,6 +155,7 @@ CASES: dict[str, Change] = {
         nginx_extra_sites=[{"name": "Blog", "domains": ["shop.example.org", "https://x.org"], "upstream": "app1"}]
     ),
     "a health path without its slash": web(health="api/health"),
+    "a path without its slash": web(path="api"),
     "a service name with a space": web(name="My Web"),
     "port 80": web(port=80),
     "port 70000": web(port=70000),

@@ -100,8 +100,8 @@ def test_what_is_right_has_no_problem(applications: list[Any]) -> None:
             "is 'metrics', which does not begin with a slash. "
             "Write the path alone, from its slash, for example metrics: /metrics.",
         ),
-        ({"kind": "wrker"}, "kind", "is 'wrker', which is none. Did you mean worker? Use one of web, worker."),
-        ({"kind": "cron"}, "kind", "is 'cron', which is none. Use one of web, worker."),
+        ({"kind": "wrker"}, "kind", "is 'wrker', which is not a valid value. Did you mean worker? Use one of web, worker."),
+        ({"kind": "cron"}, "kind", "is 'cron', which is not a valid value. Use one of web, worker."),
         ({"command": ""}, "command", "is missing. Every entry has one; it is what the unit starts, for example command: node dist/server.js."),
         ({"command": True}, "command", 'is the truth value true, which is not text. Quote it: command: "...".'),
         ({"command": "a\nb"}, "command", "has more than one line, or a control character. Write one line, or put the lines into a script of the release."),

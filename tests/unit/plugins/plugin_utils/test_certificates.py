@@ -98,12 +98,3 @@ def test_a_certificate_never_outlives_its_authority(authority):
 def test_an_expired_authority_issues_nothing(authority):
     with pytest.raises(c.CertificateError, match="The internal authority expired on 2036-05-29"):
         c.issue(authority, NAMES, 90, NOW + days(3651))
-
-
-def test_private_files_are_private(tmp_path):
-    path = tmp_path / "ca.key"
-    c.write_private(path, "secret", 0o600)
-    c.write_private(path, "other", 0o600)
-    assert path.read_text() == "other"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert [item.name for item in tmp_path.iterdir()] == ["ca.key"]

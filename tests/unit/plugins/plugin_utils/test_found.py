@@ -344,7 +344,7 @@ def test_the_same_on_several_hosts_is_one_problem():
     facts = {"platform": False, "firewalls": [{"name": "ufw", "detail": "x"}]}
     probes = {host: {"release": "13", "found": facts} for host in "ab"}
     problems = f.problems(probes, inventory, Numbers({"a": {}, "b": {}}, inventory), [], [], RELEASES)
-    assert [problem.where for problem in problems] == ["hosts a, b:"]
+    assert [problem.where for problem in problems] == ["each of the hosts a, b"]
 
 
 ZONES = "# tzdb\nZ Europe/Berlin 0:53:28 - LMT 1893 Ap\n1 E CE%sT\nZ Etc/UTC 0 - UTC\nL America/New_York US/Eastern\nL Etc/UTC UTC\n"
@@ -362,11 +362,11 @@ def test_a_time_zone_that_is_none(tree):
     tree.file("/etc/uptier/hosts")
     tree.file("/usr/share/zoneinfo/tzdata.zi", ZONES)
     assert said(tree.look([], zone="Europe/Berln"), []) == [
-        "host one does not know the time zone Europe/Berln (base_timezone, or platform_timezone). Did you mean Europe/Berlin? The names are those "
+        "host one has no time zone Europe/Berln (base_timezone, or platform_timezone). Did you mean Europe/Berlin? The names are those "
         "of timedatectl list-timezones."
     ]
     assert "Did you mean" not in said(tree.look(zone="Nowhere"))[0]
-    assert "does not know the time zone Europe " in said(tree.look(zone="Europe"))[0], "a directory is no zone"
+    assert "has no time zone Europe " in said(tree.look(zone="Europe"))[0], "a directory is no zone"
 
 
 # -- What is never refused

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.uptier.platform.plugins.module_utils.host import files, restic_restore
 from ansible_collections.uptier.platform.plugins.module_utils.host import restic as module
-from ansible_collections.uptier.platform.plugins.module_utils.host import restic_restore
 from ansible_collections.uptier.platform.plugins.module_utils.host.restic import Repository, ResticError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,7 +169,7 @@ def test_a_restore_that_cannot_be_is_refused_before(monkeypatch: pytest.MonkeyPa
 
 def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "x.prom"
-    module.replace_text(
+    files.replace_file(
         path, module.metrics({"a": ("What.", {'{host="b"}': 1.5}), "b": ("None.", {}), "c_total": ("That.", {"": 1764000000.0})}), 0o644
     )
     assert path.read_text().splitlines() == [
@@ -186,3 +186,46 @@ def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_messages_are_found_among_other_words() -> None:
     text = 'x\n{"message_type": "status"}\n[1]\n{"message_type": "summary", "files": 1}\n{"message_type"'
     assert module.messages(text, "summary") == [{"message_type": "summary", "files": 1}]
+
+
+COPY = "/var/lib/uptier/restic/sqlite/srv/tool/tool.db"
+
+
+class WithCopy(Fake):
+    """A repository with a copy of a database, of which it restores what is named."""
+
+    def run(self, *words: str, **dummy: Any) -> Any:
+        done = super().run(*words) if words[0] != "restore" else None
+        if done is None:
+            target = Path(next(word.partition("=")[2] for word in words if word.startswith("--target")))
+            named = [word.partition("=")[2] for word in words if word.startswith("--include")]
+            for path in (COPY, "/srv/tool/notes"):
+                if not named or restic_restore.below(path, named):
+                    (target / path.lstrip("/")).parent.mkdir(parents=True)
+                    (target / path.lstrip("/")).write_text(path, encoding="utf-8")
+        else:
+            extra = [{"path": COPY, "type": "file", "size": 5}, {"path": "/srv/tool/notes", "type": "file", "size": 3}]
+            done.stdout += "\n" + "\n".join(map(json.dumps, extra))
+        return done
+
+
+@pytest.mark.parametrize(
+    ("paths", "files", "there"),
+    [
+        (["/srv/tool/tool.db"], 1, ["tool.db"]),
+        (["/srv"], 2, ["notes", "tool.db"]),
+        (["/srv/tool/notes"], 1, ["notes"]),
+        ([COPY], 1, ["tool.db"]),
+        ([], 5, ["notes", "tool.db"]),
+    ],
+)
+def test_the_copy_of_a_database_comes_back_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paths: list[str], files: int, there: list[str]
+) -> None:
+    monkeypatch.setattr(restic_restore, "Repository", WithCopy)
+    settings = {"name": "app1", "location": "/r", "password": "x", "staging": "/var/lib/uptier/restic"}
+    options = {"settings_content": json.dumps(settings), "settings": "", "snapshot": "latest", "before": None}
+    done = restic_restore.Restore({**options, "paths": paths, "directory": str(tmp_path / "new")}).run(False)
+    assert done["files"] == files
+    assert sorted(item.name for item in (tmp_path / "new" / "srv" / "tool").iterdir()) == there
+    assert sorted(item.name for item in (tmp_path / "new").iterdir()) == [".uptier-restored.json", "srv"]
