@@ -241,8 +241,8 @@ class Lab:
 
         Each host has an archive directory of its own, since apt locks it for as long as it installs. New packages are
         linked into the pool of the release, and the pool into the directory of each new host: no copy, no download.
-        Lists are fetched by the first host that finds none, or old ones, and copied by the others. They look as if
-        fetched now, as after an update, and a role that wants to fetch them itself does.
+        Lists are fetched by the first host that finds none, or old ones, and copied by the others, both without what no
+        server needs. They look as if fetched now, as after an update, and a role that wants to fetch them itself does.
         """
         name = self.container(host)
         script = f"""set -eu
@@ -254,7 +254,7 @@ cat >/etc/apt/apt.conf.d/01uptier-lab <<CONF
 Dir::Cache::archives "$own/";
 DPkg::Pre-Invoke {{ "cp -ln $own/*.deb $pool/ 2>/dev/null || true"; }};
 CONF
-sources=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | cksum | tr ' ' -)
+sources=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* /usr/local/lib/uptier-lab/server-packages 2>/dev/null | cksum | tr ' ' -)
 kept={POOL}/lists/$sources
 mkdir -p "$kept"
 exec 9>"$kept/lock"
@@ -262,6 +262,8 @@ flock 9
 if [ -z "$(find "$kept/fetched" -mmin -{LISTS_MINUTES} 2>/dev/null)" ]; then
     rm -rf "$kept/fetched" "$kept/lists" "$kept/cache"
     apt-get update -qq
+    /usr/local/lib/uptier-lab/server-packages
+    apt-cache gencaches
     cp -a /var/lib/apt/lists "$kept/lists"
     mkdir "$kept/cache"
     cp -a /var/cache/apt/*.bin "$kept/cache/"
