@@ -86,7 +86,7 @@ def download(versions: list[tuple[str, str]], folder: Path, pinned: Path | None 
                 source_only.append(lacking)
             done = {project(path)[0] for path in folder.glob("*-none-any.whl")}
     if source_only:
-        command = ["wheel", f"--wheel-dir={folder}"] if pinned else ["download", f"--dest={folder}"]
+        command = ["wheel", "--use-pep517", f"--wheel-dir={folder}"] if pinned else ["download", f"--dest={folder}"]
         others = {name for name, dummy in versions} - set(source_only)
         pip(*command, *check, f"--no-binary={','.join(source_only)}", *specification(versions, folder, pinned, without=others))
 
@@ -119,7 +119,7 @@ def resolve(version: str) -> list[tuple[str, str]]:
     """Return every project that Patroni needs on the oldest Python, with its version."""
     with tempfile.TemporaryDirectory() as scratch:
         wanted = [item.format(version=version) for item in WANTED]
-        pip("wheel", "--wheel-dir", scratch, *wanted)
+        pip("wheel", "--use-pep517", "--wheel-dir", scratch, *wanted)
         return sorted(project(path) for path in Path(scratch).glob("*.whl"))
 
 
