@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Releases by name while the load of side_effect.yml goes on: one that fails on the second host, and one that is killed.
+"""Releases by name while the load of side_effect.yml goes on: one that fails on the second host, and one that is killed; and commands of a release.
 
 The tests follow each other: what one leaves is what the next begins with, 1.0.0 first and 1.0.1 at the end.
 """
@@ -78,6 +78,36 @@ def servers(lab, name: str) -> dict[str, tuple[str, str]]:
 # What a canary says of each part of the requests: the part, and how many came to the new and to the old release.
 COMPARED = re.compile(r"(\d+) % for the new release: (\d+) requests, 0 errors, \d+ ms; the old release: (\d+) requests")
 BEFORE = {name: ("1.0.0", ["1.0.0", "1.0.0"]) for name in HOSTS}
+
+# As an instance is: its user, environment and sandbox, in which the release is not to be written. It has no port.
+LOOK = """node -e 'const e = process.env; let sealed = "no"; try { require("fs").writeFileSync("x", "") } catch (error) { sealed = error.code };
+const price = e.PRICE.slice(0, 14) + /[$].HOME/.test(e.PRICE);
+console.log([e.APP_HOST, e.APP_VERSION, process.getuid() > 0, price, typeof e.PORT, sealed, `<${e.PARTNER_KEY}>`].join())'"""
+
+
+def run(lab, command: str, *options: str) -> tuple[int, str]:
+    return playbook(lab, "run_command.yml", "-e", json.dumps({"command": " ".join(command.split())}), *options)
+
+
+def test_it_runs_as_an_instance_does_and_says_no_secret(lab) -> None:
+    status, said = run(lab, LOOK)
+    assert status == 0, said
+    assert "app12,1.0.0,true,costs $5, 100%true,undefined,EROFS,<***>" in said, said
+    assert "The command ended well on app12, as sample-web in release 1.0.0." in said
+
+
+def test_its_status_decides_and_its_host_is_the_one_that_is_named(lab) -> None:
+    status, said = run(lab, "sh -c 'echo it is $APP_HOST >&2; exit 7'", "-e", "host=app13")
+    assert status != 0
+    assert "it is app13" in said
+    assert "The command ended with status 7 on app13, as sample-web in release 1.0.0." in said
+
+
+def test_words_that_ansible_drops_are_missed(lab) -> None:
+    """Of this command Ansible hands on the first word only."""
+    status, said = playbook(lab, "run_command.yml", "-e", "command=touch /run/never --reference=x")
+    assert status != 0
+    assert "Only `touch` of the command has arrived." in said
 
 
 def test_a_release_that_fails_on_the_second_host_leaves_none_behind(lab) -> None:

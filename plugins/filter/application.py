@@ -12,7 +12,7 @@ from typing import Any, cast
 from ansible.errors import AnsibleFilterError
 from ansible_collections.uptier.platform.plugins.module_utils.application.canary import Limits
 from ansible_collections.uptier.platform.plugins.module_utils.application.release import server_name
-from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, deploy, domains
+from ansible_collections.uptier.platform.plugins.plugin_utils import application, application_check, command, deploy, domains
 from ansible_collections.uptier.platform.plugins.plugin_utils.archives import checksum
 
 
@@ -164,6 +164,27 @@ def release_report(applications: list[dict[str, Any]], hostvars: Mapping[str, An
     return lines
 
 
+def command_choice(
+    applications: list[dict[str, Any]], request: dict[str, Any], hostvars: Mapping[str, Any], hosts: list[str]
+) -> dict[str, Any]:
+    """Return where a command of a release runs as {host, unit, release, refusals}: on the first host that runs an instance of the service.
+
+    The hosts were asked by M(uptier.platform.app_release_info) before. `refusals` are all reasons why it does not run.
+    """
+    name = str(request["application"])
+    asked = command.Request(
+        application=name,
+        command=str(request["command"]),
+        service=str(request["service"]),
+        host=str(request["host"]),
+        hosts=tuple(str(host) for host in hosts),
+        cut=bool(request["cut"]),
+    )
+    told = {host: deploy.host_of(host, one) for host, one in _told(name, hostvars, hosts).items()}
+    found = command.choose(asked, application.completed(applications), told)
+    return {**vars(found), "refusals": list(found.refusals)}
+
+
 def _told(name: str, hostvars: Mapping[str, Any], hosts: list[str]) -> dict[str, Any]:
     """Return what each host that was asked has told of an application."""
     seen = {host: hostvars[host].get("__app_seen") or {} for host in hosts}
@@ -177,6 +198,7 @@ class FilterModule:
         return {
             "applications": applications,
             "app_canary": canary,
+            "app_command_choice": command_choice,
             "app_deploy_plan": deploy_plan,
             "app_deploy_failure": deploy_failure,
             "app_files": over_applications(application.files),

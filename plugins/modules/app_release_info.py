@@ -17,6 +17,11 @@ options:
     type: list
     elements: str
     required: true
+  tolerate:
+    description:
+      - Return that the host cannot be reached, or what fails, in RV(failure) and go on. For those who can do without this host.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads the same.
@@ -44,7 +49,7 @@ applications:
   description:
     - What there is, by application. RV(applications.current) is the release that the host was brought to, RV(applications.previous)
       the one before; RV(applications.origin) what it ran before a release that has not ended, null where none is under way.
-  returned: always
+  returned: success
   type: dict
   contains:
     current: {description: Directory of the current release., type: str}
@@ -56,6 +61,10 @@ applications:
     migrated: {description: Releases whose migration was made from this host., type: list, elements: str}
     lock: {description: Who holds the lock of a release that is under way., type: dict}
     history: {description: "Releases that have ended, the newest last.", type: list, elements: dict}
+failure:
+  description: What failed, with O(tolerate). It has V(reason) and V(said).
+  returned: O(tolerate) and something failed
+  type: dict
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -64,7 +73,10 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.deploy
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"applications": {"type": "list", "elements": "str", "required": True}},
+        argument_spec={
+            "applications": {"type": "list", "elements": "str", "required": True},
+            "tolerate": {"type": "bool", "default": False},
+        },
         supports_check_mode=True,
     )
     module.exit_json(changed=False, applications={name: told(module.run_command, name) for name in module.params["applications"]})

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,12 @@ def literal_dollars(word: str) -> str:
     if WHOLE.fullmatch(word):
         return word
     return DOLLAR.sub("$$", word)
+
+
+def argv(command: str, folder: str) -> list[str]:
+    """Return the words of a command for systemd-run; a program whose path is relative is a file of the folder."""
+    program, *words = shlex.split(command)
+    return [literal_dollars(word) for word in (f"{folder}/{program}" if is_relative(program) else program, *words)]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import csv
 import http.client
 import json
 import os
-import shlex
 import shutil
 import socket
 import time
@@ -34,10 +33,9 @@ from ansible_collections.uptier.platform.plugins.module_utils.application.releas
     Seen,
     Service,
     Step,
+    argv,
     fingerprint,
     healthy_hint,
-    is_relative,
-    literal_dollars,
     plan,
     prunable,
     release_name,
@@ -335,10 +333,11 @@ class Host:
                     "migration_failed", f"An earlier migration of {self.name} is still running; see: systemctl status {unit}"
                 )
             time.sleep(1)
-        program, *words = shlex.split(self.options["migrate"])
-        program = str(self.base / "releases" / release / program) if is_relative(program) else program
-        command = [literal_dollars(word) for word in (program, *words)]
-        code, out, err = self.run(["systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--unit={unit}", *options, *command])
+        command = argv(self.options["migrate"], str(self.base / "releases" / release))
+        # Variables in the command are those of the application, not of this process.
+        code, out, err = self.run(
+            ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--unit={unit}", *options, *command], expand_user_and_vars=False
+        )
         if code:
             lines = "\n".join((out + err).strip().splitlines()[-20:]) or "no output"
             raise ReleaseError(

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.template import trust_as_template
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -139,3 +141,10 @@ def test_what_is_written_as_text_counts_as_what_it_means(rendered: dict[str, Any
     assert (routes["shop-web"]["ports"], routes["shop-web"]["spare_port"]) == ([3000, 3001], 3002)
     assert routes["shop-admin"]["domains"] == ["admin.test"]
     assert values["__app_released"][0]["version"] == "1"
+
+
+def test_what_is_struck_out_of_the_output_of_a_command(rendered: dict[str, Any]) -> None:
+    known = yaml.safe_load((ROOT / "roles/app/vars/main.yml").read_text(encoding="utf-8"))["__app_secret_names"]
+    lines = [line.partition("=") for line in rendered["everything"]["texts"]["shop.env"].splitlines() if not line.startswith("#")]
+    secret = {name for name, dummy, value in lines if SECRET in value or re.search("KEY|PASSWORD|SECRET|TOKEN", name)}
+    assert secret == set(known)

@@ -312,3 +312,13 @@ def test_a_canary_after_a_killed_run_that_had_shifted_all_requests_shares_them(p
     assert place.router.state["i3000"] == "DRAIN"
     place.host("2", commit=False).weigh("2", 25)
     assert place.router.state == {"i3000": "UP", "i3001": "UP"}
+
+
+def test_a_migration_gets_variables_of_the_application_and_none_of_this_process(place: Place) -> None:
+    told: list[tuple[list[str], dict[str, Any]]] = []
+    host = place.host("2", migrate="bin/migrate $HOME a$b", migrate_timeout=60)
+    host.run = lambda command, **given: told.append((command, given)) or place.systemd.run(command)
+    host.migrate("2")
+    command, given = next(one for one in told if one[0][0] == "systemd-run")
+    assert command[-3:] == [str(place.path("/opt/uptier/apps/shop/releases/2/bin/migrate")), "$HOME", "a$$b"]
+    assert given == {"expand_user_and_vars": False}
