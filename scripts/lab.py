@@ -254,7 +254,7 @@ cat >/etc/apt/apt.conf.d/01uptier-lab <<CONF
 Dir::Cache::archives "$own/";
 DPkg::Pre-Invoke {{ "cp -ln $own/*.deb $pool/ 2>/dev/null || true"; }};
 CONF
-sources=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* /usr/local/lib/uptier-lab/server-packages 2>/dev/null | cksum | tr ' ' -)
+sources=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* /usr/local/lib/uptier-lab/server_packages.py 2>/dev/null | cksum | tr ' ' -)
 kept={POOL}/lists/$sources
 mkdir -p "$kept"
 exec 9>"$kept/lock"
@@ -262,7 +262,7 @@ flock 9
 if [ -z "$(find "$kept/fetched" -mmin -{LISTS_MINUTES} 2>/dev/null)" ]; then
     rm -rf "$kept/fetched" "$kept/lists" "$kept/cache"
     apt-get update -qq
-    /usr/local/lib/uptier-lab/server-packages
+    python3 /usr/local/lib/uptier-lab/server_packages.py
     apt-cache gencaches
     cp -a /var/lib/apt/lists "$kept/lists"
     mkdir "$kept/cache"

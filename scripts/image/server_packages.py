@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Shorten the package lists of a test host to what a server may need, and what that depends on.
 
@@ -51,7 +50,7 @@ def main() -> None:
     """Shorten all lists together; they keep their times, by which apt knows them."""
     paths = sorted(LISTS.glob("*_Packages"))
     if not paths:
-        sys.exit(f"server-packages: {LISTS} has no lists. Run apt-get update first.")
+        sys.exit(f"server_packages.py: {LISTS} has no lists. Run apt-get update first.")
     for path, text in zip(paths, shortened(path.read_text(encoding="utf-8") for path in paths), strict=True):
         times = path.stat()
         path.write_text(text, encoding="utf-8")
