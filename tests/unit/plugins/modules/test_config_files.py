@@ -252,14 +252,14 @@ def test_a_failed_verification_puts_everything_back(run, conf, tmp_path) -> None
 def test_a_write_error_puts_everything_back(run, conf, tmp_path, monkeypatch) -> None:
     conf.parent.mkdir()
     conf.write_text("old\n")
-    replace = config_files_apply._replace
+    replace = config_files_apply.replace_file
 
-    def full_disk(item: Wanted) -> None:
-        if item.path.endswith("second.conf"):
-            raise OSError(28, "No space left on device", item.path)
-        replace(item)
+    def full_disk(path: str, *others: Any) -> None:
+        if path.endswith("second.conf"):
+            raise OSError(28, "No space left on device", path)
+        replace(path, *others)
 
-    monkeypatch.setattr(config_files_apply, "_replace", full_disk)
+    monkeypatch.setattr(config_files_apply, "replace_file", full_disk)
     result = run({"dest": str(conf), "content": "new\n"}, {"dest": str(conf.with_name("second.conf")), "content": "x"})
     assert result["reason"] == "write_failed"
     assert "No space left on device" in result["msg"]
