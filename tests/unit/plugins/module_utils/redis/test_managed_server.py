@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -91,3 +92,12 @@ def test_the_password_is_in_no_representation_of_an_error() -> None:
     with pytest.raises(Exception, match="nothing listens on 127.0.0.1:1") as caught:
         server.look()
     assert PASSWORD not in str(caught.value)
+
+
+def test_authorities_are_judged_alike_by_all_versions_of_python() -> None:
+    """Debian 13's asks for extensions that authorities of providers may not have; the name and the chain are verified all the same."""
+    context = Managed("cache.provider.example", 6379, "default", PASSWORD).context()
+    assert context is not None
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert context.check_hostname
+    assert context.verify_mode == ssl.CERT_REQUIRED
