@@ -79,9 +79,13 @@ def failure(server: Managed, error: Exception) -> str:
             )
         return f"{server.label} refused {server.username}: {error}."
     reason = error.reason if isinstance(error, Unreachable) else ""
+    if isinstance(error.__cause__, (ConnectionResetError, BrokenPipeError)):
+        reason = "closed"
     advice = {
         "tls": "Give the provider's authority as platform_managed_redis.ca, or set tls: false where the provider offers none.",
-        "closed": "Something listens there that ended the conversation: a server without TLS does that, one that limits clients too.",
+        "closed": "It ended the conversation, as a server does that "
+        + ("offers no TLS (tls: false)" if server.tls else "wants TLS (tls: true)")
+        + " or has too many clients.",
         "refused": "Correct host and port, or have the provider permit the address of this host.",
         "timeout": "Nothing came back: have the provider permit the address of this host"
         + (", or set tls: false where it offers no TLS." if server.tls else "."),

@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import importlib
+import socket
 import ssl
+import struct
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -101,3 +104,22 @@ def test_authorities_are_judged_alike_by_all_versions_of_python() -> None:
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     assert context.check_hostname
     assert context.verify_mode == ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_server_that_wants_tls_ends_a_conversation_without(run_module: Callable[..., dict[str, Any]], reset: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            connection, dummy = listener.accept()
+            connection.recv(100)
+            if reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+        server = threading.Thread(target=refuse)
+        server.start()
+        given = {"host": "127.0.0.1", "port": listener.getsockname()[1], "password": PASSWORD, "tls": False, "timeout": 5}
+        answer = run_module(importlib.import_module(MODULE).main, given)
+        server.join(10)
+    assert "It ended the conversation, as a server does that wants TLS (tls: true) or has too many clients." in answer["msg"]
