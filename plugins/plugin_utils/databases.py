@@ -8,20 +8,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application
+from ansible_collections.uptier.platform.plugins.plugin_utils.providers import described
 
-# The provider's authority on a host, and those that Debian trusts.
+# The provider's authority on a host.
 AUTHORITY = "/etc/uptier/managed-postgresql/ca.crt"
-DEBIANS_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+DEFAULTS = {"host": "", "port": 5432, "ca": "", "admin_user": "", "admin_database": "postgres"}
 
 
 def managed(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all about the server that a provider runs, with what was left out filled in; nothing where there is none."""
-    if not given:
-        return {}
-    found = {"host": "", "port": 5432, "ca": "", "admin_user": "", "admin_database": "postgres"}
-    found.update({key: value for key, value in given.items() if value not in (None, "")})
-    found = {"replica_host": found["host"], "replica_port": found["port"], **found}
-    return {**found, "ca_file": AUTHORITY if found["ca"] else DEBIANS_AUTHORITIES}
+    found = described(given, DEFAULTS, AUTHORITY)
+    return {"replica_host": found["host"], "replica_port": found["port"], **found} if found else {}
 
 
 def databases(applications: Iterable[Application]) -> list[dict[str, Any]]:

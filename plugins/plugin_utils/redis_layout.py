@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.plugin_utils.application import Application
+from ansible_collections.uptier.platform.plugins.plugin_utils.providers import described
 from ansible_collections.uptier.platform.plugins.plugin_utils.quoting import redis_acl, text_of
 from ansible_collections.uptier.platform.plugins.plugin_utils.reserved import CACHE_USERS
 
 PASSWORD_LENGTH = 16
-# The authority of a provider's server on a host, and those that Debian trusts.
+# The authority of a provider's server on a host.
 AUTHORITY = "/etc/uptier/managed-redis/ca.crt"
-DEBIANS_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+DEFAULTS = {"host": "", "port": 6379, "tls": True, "ca": "", "username": "default", "cluster": False}
 
 
 class LayoutError(ValueError):
@@ -29,16 +30,14 @@ def managed(given: Mapping[str, Any]) -> dict[str, Any]:
 
     `nodes` is what a client begins with; `environment` is what applications are told besides nodes, user, password and authority.
     """
-    if not given:
+    found = described(given, DEFAULTS, AUTHORITY)
+    if not found:
         return {}
-    found = {"host": "", "port": 6379, "tls": True, "ca": "", "username": "default", "cluster": False}
-    found.update({key: value for key, value in given.items() if value not in (None, "")})
-    trusted = AUTHORITY if found["ca"] else DEBIANS_AUTHORITIES
     environment = {"REDIS_HOST": found["host"], "REDIS_PORT": found["port"], "REDIS_CLUSTER": int(bool(found["cluster"]))}
     return {
         **found,
         "nodes": [f"{found['host']}:{found['port']}"],
-        "ca_file": trusted if found["tls"] else "",
+        "ca_file": found["ca_file"] if found["tls"] else "",
         # A provider may have nothing newer.
         "environment": {**environment, **({"REDIS_TLS_MIN_VERSION": "TLSv1.2"} if found["tls"] else {})},
     }
