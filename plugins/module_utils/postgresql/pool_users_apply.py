@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,10 @@ NAME = "uptier passwords"
 ACCESS = "hba.conf"
 LOOK_SECONDS = 0.2
 KEEPER_SECONDS = 30.0
+# For what costs no connection its password: a pool that has none free by then is not held up.
+BRIEF_SECONDS = 3.0
+# PgBouncer tries a server login again after 0.3 s.
+LOGIN_SECONDS = 10.0
 # So often in a row the server has to take the new password, everywhere: behind one address there may be several standbys.
 TIMES = 3
 
@@ -40,6 +44,31 @@ class Database:
     user: str
     read_only: bool = False
     size: int = 2
+
+
+class Keeper:
+    """A client that keeps a connection of a pool: in a transaction where that leaves others some, by use where the pool has one alone."""
+
+    def __init__(self, database: Database, listen: tuple[str, int], password: str, seconds: float) -> None:
+        self.database = database
+        self._idle = database.size <= 1
+        self._session = Console(listen, database.user, password, seconds, NAME, database.name)
+        try:
+            self._session.script("SELECT 1" if self._idle else "BEGIN; SELECT 1")
+        except PostgresqlError:
+            self._session.__exit__()
+            raise
+
+    def touch(self) -> None:
+        """Have the pool's only connection used, so that it is not taken for idle."""
+        if self._idle:
+            with contextlib.suppress(PostgresqlError):
+                self._session.script("SELECT 1")
+
+    def release(self) -> None:
+        with contextlib.suppress(PostgresqlError), self._session:
+            if not self._idle:
+                self._session.script("ROLLBACK")
 
 
 @dataclass
@@ -118,7 +147,7 @@ class Pools:
     def follow(self, timeout: float) -> list[str]:
         """Show the server the new passwords from the moment that it takes them. Return whose, those that came in time.
 
-        Until then each pool keeps a connection: one that has none and cannot open any would refuse its clients.
+        Until then each pool keeps a connection, as while files are read: see `_held`.
         """
         seen = self.seen()
         # Whom the server takes with neither password does not hold up the others.
@@ -126,39 +155,54 @@ class Pools:
         waiting = [user for user in differing if self._known(user, seen[user])]
         serving = {user: seen[user] for user in differing if user not in waiting}
         times = 0
-        keepers = [keeper for one in self.databases if one.user in waiting for keeper in [self._keeper(one, seen)] if keeper]
         deadline = Deadline(timeout)
-        os.makedirs(os.path.dirname(self.ready), exist_ok=True)
-        with open(self.ready, "w", encoding="utf-8"):
-            pass
-        try:
-            # All at once: whenever PgBouncer rereads its files it opens the connections of all pools anew, as TLS may have changed.
-            while waiting and not deadline.passed:
-                times = times + 1 if all(map(self._everywhere, waiting)) else 0
-                if times == TIMES:
-                    self._write(pool_users.entries(self.users, self.others, seen, serving))
-                    return waiting
-                for keeper, idle in keepers:
-                    if idle:
-                        with contextlib.suppress(PostgresqlError):
-                            keeper.script("SELECT 1")
-                time.sleep(LOOK_SECONDS)
-        finally:
-            for keeper, idle in keepers:
-                with contextlib.suppress(PostgresqlError), keeper:
-                    if not idle:
-                        keeper.script("ROLLBACK")
-            os.unlink(self.ready)
+        with self._held([one for one in self.databases if one.user in waiting], seen, KEEPER_SECONDS) as held:
+            os.makedirs(os.path.dirname(self.ready), exist_ok=True)
+            with open(self.ready, "w", encoding="utf-8"):
+                pass
+            try:
+                # All at once: whenever PgBouncer rereads its files it opens the connections of all pools anew, as TLS may have changed.
+                while waiting and not deadline.passed:
+                    times = times + 1 if all(map(self._everywhere, waiting)) else 0
+                    if times == TIMES:
+                        self._write(pool_users.entries(self.users, self.others, seen, serving), held)
+                        return waiting
+                    for keeper in held:
+                        keeper.touch()
+                    time.sleep(LOOK_SECONDS)
+            finally:
+                os.unlink(self.ready)
         return []
 
-    def _keeper(self, one: Database, seen: Mapping[str, str]) -> tuple[Console, bool] | None:
-        """Have the pool open a connection, and hold it where that leaves others; tell whether it is left idle."""
+    @contextlib.contextmanager
+    def _held(self, databases: Sequence[Database], seen: Mapping[str, str], seconds: float) -> Iterator[list[Keeper]]:
+        """Keep a connection of each pool.
+
+        A pool whose last login to the server failed, or was given up because files were read again, refuses its clients while it has no
+        connection at all; while it has one they wait.
+        """
+        held: list[Keeper] = []
         try:
-            session = Console(self.listen, one.user, seen[one.user], KEEPER_SECONDS, NAME, one.name)
-            session.script("BEGIN; SELECT 1" if one.size > 1 else "SELECT 1")
-        except PostgresqlError:
-            return None  # all its connections are in use: it has some
-        return session, one.size <= 1
+            for one in databases:
+                # A pool without a free connection has some.
+                with contextlib.suppress(PostgresqlError):
+                    held.append(Keeper(one, self.listen, seen[one.user], seconds))
+            yield held
+        finally:
+            for keeper in held:
+                keeper.release()
+
+    def _log_in(self, databases: Sequence[Database]) -> None:
+        """Have each pool log in to the server."""
+        deadline = Deadline(LOGIN_SECONDS)
+        passwords = self.seen()
+        for one in databases:
+            while not deadline.passed:
+                with contextlib.suppress(PostgresqlError):
+                    with Console(self.listen, one.user, passwords[one.user], LOGIN_SECONDS, NAME, one.name) as session:
+                        session.script("SELECT 1")
+                    break
+                time.sleep(LOOK_SECONDS)
 
     def _remote(self, user: str, password: str, where: tuple[str, int] | None = None) -> Remote:
         host, port = where or self.leader
@@ -182,8 +226,11 @@ class Pools:
         except (PostgresqlError, OSError):
             return False
 
-    def _write(self, wanted: Mapping[str, str]) -> bool:
-        """Write the files and have PgBouncer read them. A run that was killed in between leaves word of that for the next one."""
+    def _write(self, wanted: Mapping[str, str], held: Sequence[Keeper] | None = None) -> bool:
+        """Write the files and have PgBouncer read them while each pool keeps a connection.
+
+        A run that was killed in between leaves word of that for the next one.
+        """
         pools = [(one.name, one.database, one.user) for one in self.databases]
         texts = {
             os.path.join(os.path.dirname(self.path), ACCESS): pool_users.access(pools, wanted, self.others),
@@ -196,9 +243,17 @@ class Pools:
         os.makedirs(os.path.dirname(self.pending), exist_ok=True)
         with open(self.pending, "w", encoding="utf-8"):
             pass
+        seen = self.seen()
         for path, text in texts.items():
             replace_file(path, text, 0o640, 0 if os.geteuid() == 0 else -1, self.gid)
-        self.reload()
+        if held is not None:
+            self.reload()
+            self._log_in([keeper.database for keeper in held])
+        else:
+            known = [one for one in self.databases if one.user in seen]
+            with self._held(known, seen, BRIEF_SECONDS) as found:
+                self.reload()
+                self._log_in([keeper.database for keeper in found])
         os.unlink(self.pending)
         return True
 

@@ -107,13 +107,40 @@ class Server:
         return Remote()
 
 
+class Pooler:
+    """PgBouncer's pools: what clients say, by pool, and how often each fails to log in to the server at first."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        server.events, server.fails = [], 0  # type: ignore[attr-defined]
+
+    def __call__(self, listen: Any, user: str, password: str, seconds: float, name: str, pool: str) -> Any:
+        server: Any = self.server
+
+        class Session:
+            def script(self, text: str) -> None:
+                if text == "SELECT 1" and server.fails:
+                    server.fails -= 1
+                    server.events.append((pool, "refused"))
+                    raise SessionError("refused", "server login has been failing")
+                server.events.append((pool, password, text))
+
+            def __enter__(self) -> Any:
+                return self
+
+            def __exit__(self, *dummy: object) -> None: ...
+
+        assert (listen, user) == (("127.0.0.1", 6432), "shop")
+        return Session()
+
+
 @pytest.fixture
 def pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the pools of a host, whose file has the former password, in front of a server."""
 
     def make(server: Server, users: dict[str, str], exists: bool = True, check: bool = False) -> Pools:
         monkeypatch.setattr(Pools, "_remote", lambda self, *words: server.remote(self, *words))
-        monkeypatch.setattr(Pools, "_keeper", lambda self, one, seen: None)
+        monkeypatch.setattr(pool_users_apply, "Console", Pooler(server))
         monkeypatch.setattr(pool_users_apply.os, "fchown", lambda *words: None)
         monkeypatch.setattr(pool_users_apply, "LOOK_SECONDS", 0)
         path = tmp_path / "userlist.txt"
@@ -122,7 +149,13 @@ def pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         place = ("db.internal", 5000)
         databases = [Database("shop", "shop", "shop"), Database("shop_ro", "shop", "shop", True)]
         reloads: list[str] = []
-        found = Pools(str(path), users, ADMIN, databases, place, place, ("127.0.0.1", 6432), "", lambda: reloads.append("reload"),
+
+        def reload() -> None:
+            reloads.append("reload")
+            events.append("reload")
+
+        events = server.events  # type: ignore[attr-defined]
+        found = Pools(str(path), users, ADMIN, databases, place, place, ("127.0.0.1", 6432), "", reload,
                       str(tmp_path / "run/pending"), str(tmp_path / "run/ready"), check=check)  # fmt: skip
         found.reloads = reloads  # type: ignore[attr-defined]
         return found
@@ -199,3 +232,28 @@ def test_a_file_that_was_written_and_not_read_is_read_by_the_next_run(pools: Any
     assert again.reloads == ["reload"]
     assert again.present(True) == (False, [])
     assert again.reloads == ["reload"]
+
+
+def test_no_pool_is_without_a_connection_until_it_has_logged_in_with_the_new_password(pools: Any) -> None:
+    """One that tried to log in with the former password after the change there refuses its clients while it has none."""
+    server: Any = Server(OLD)
+    host = pools(server, {"shop": NEW})
+    host.present(True)
+    host.alter()
+    server.events.clear()
+    server.fails = 3
+    assert host.follow(60) == ["shop"]
+    before = [("shop", OLD, "BEGIN; SELECT 1"), ("shop_ro", OLD, "BEGIN; SELECT 1")]
+    after = [("shop", NEW, "SELECT 1"), ("shop_ro", NEW, "SELECT 1"), ("shop", OLD, "ROLLBACK"), ("shop_ro", OLD, "ROLLBACK")]
+    assert server.events == [*before, "reload", *[("shop", "refused")] * 3, *after]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_files_are_read_while_each_pool_has_a_connection(pools: Any, size: int) -> None:
+    """PgBouncer gives up a login that is under way when it reads them, and takes that for a failed one."""
+    server: Any = Server(NEW)
+    host = pools(server, {"shop": NEW})
+    host.databases = [Database("shop", "shop", "shop", size=size)]
+    assert host.present(False) == (True, [])
+    begun, ended = ([("shop", OLD, "SELECT 1")], []) if size == 1 else ([("shop", OLD, "BEGIN; SELECT 1")], [("shop", OLD, "ROLLBACK")])
+    assert server.events == [*begun, "reload", ("shop", NEW, "SELECT 1"), *ended]
