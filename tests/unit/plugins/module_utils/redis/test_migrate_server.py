@@ -22,12 +22,14 @@ from harness.redis import PASSWORD, Client, Servers, dial
 
 FULL = bool(os.environ.get("UPTIER_FULL"))
 # Seconds between two writes of a client: at its own pace it would use half of a processor for as long as slots move.
-PACE = 0.005
+PACE = 0.02
+# And between two looks of a run at the cluster, each of which asks every node.
+INTERVAL = 0.2
 
 
 def converge(shape: Shape, **options: Any) -> Cluster:
     cluster = Cluster(
-        shape, dial, timeout=30, interval=0.05, mover=Mover(dial, ("default", PASSWORD), **options.pop("mover", {})), **options
+        shape, dial, timeout=30, interval=INTERVAL, mover=Mover(dial, ("default", PASSWORD), **options.pop("mover", {})), **options
     )
     cluster.converge(cluster.plan()[1])
     return cluster
@@ -120,7 +122,7 @@ def test_killed_between_any_two_commands_and_run_again(servers: Servers) -> None
     nodes = [servers.node(f"h{number}") for number in range(3)]
     converge(shape_of(nodes[:1], 1))
     fill(nodes[:1], 600)
-    cluster = Cluster(shape_of(nodes, 3), dial, timeout=30, interval=0.05)
+    cluster = Cluster(shape_of(nodes, 3), dial, timeout=30, interval=INTERVAL)
     for step in [step for step in cluster.plan()[1] if step.action == "meet"]:
         cluster.act(step)
     cluster.wait(cluster._unjoined)
@@ -132,7 +134,7 @@ def test_killed_between_any_two_commands_and_run_again(servers: Servers) -> None
     for commands in itertools.chain(range(5, 130) if FULL else some, itertools.count(200, 211)):
         Dying.left = commands
         mover = Mover(lambda address, port: Dying(dial(address, port)), ("default", PASSWORD))
-        run = Cluster(shape_of(nodes, 3), dial, timeout=30, interval=0.02, mover=mover)
+        run = Cluster(shape_of(nodes, 3), dial, timeout=30, interval=INTERVAL, mover=mover)
         try:
             run.converge(run.plan()[1])
             break
@@ -203,7 +205,7 @@ def test_a_move_goes_on_by_itself_after_a_server(servers: Servers, who: str, fau
     nodes = [servers.node(f"h{number % 4}") for number in range(8)]
     converge(shape_of([nodes[0], nodes[1], nodes[2], nodes[4], nodes[5], nodes[6]], 3, 1))
     fill(nodes[:3], 2000)
-    client = Client(nodes, pace=0.005)
+    client = Client(nodes, pace=PACE)
     client.wait_for_replica = True
     client.start()
 
@@ -218,7 +220,7 @@ def test_a_move_goes_on_by_itself_after_a_server(servers: Servers, who: str, fau
             threading.Timer(1, servers.start, (node,)).start()
 
     after, mover = shape_of(nodes, 4, 1), Disturbing(who, disturb)
-    run = Cluster(after, dial, timeout=60, interval=0.05, mover=mover)
+    run = Cluster(after, dial, timeout=60, interval=INTERVAL, mover=mover)
     # A new master has no replica yet: what it was being given is known at its source, and waits for it.
     with pytest.raises(Refusal, match="Start that node") if (who, fault) == ("target", "stays dead") else contextlib.nullcontext():
         run.converge(run.plan()[1])
@@ -240,7 +242,7 @@ def test_what_no_waiting_mends_stops_at_once(servers: Servers) -> None:
     nodes = [servers.node(f"h{number}") for number in range(2)]
     converge(shape_of(nodes[:1], 1))
     fill(nodes[:1], 50)
-    run = Cluster(shape_of(nodes, 2), dial, timeout=30, interval=0.05, mover=Mover(dial, ("default", "another password")))
+    run = Cluster(shape_of(nodes, 2), dial, timeout=30, interval=INTERVAL, mover=Mover(dial, ("default", "another password")))
     with pytest.raises(Refusal, match="WRONGPASS"):
         run.converge(run.plan()[1])
     assert run.interruptions == []
