@@ -507,7 +507,7 @@ def check_managed_redis(context: Context) -> list[Problem]:
         fix = "Set it to the name of the provider's server, as in its certificate."
         problems.append(Problem(f"variable {name}.host", "is not set", fix))
     problems += check_managed_place(name, given, "redis")
-    if given.get("ca") and given.get("tls") is False:
+    if given.get("ca") and not redis_layout.managed(given)["tls"]:
         fix = f"Remove {name}.ca, or let tls be true."
         problems.append(Problem(f"variable {name}.ca", "names an authority while tls is false, so that nothing would be verified", fix))
     problems += check_managed_authority(name, given, context.managed_redis_ca)

@@ -54,6 +54,8 @@ def test_what_was_left_out_is_filled_in() -> None:
     assert managed_redis(MANAGED, "ca_file") == "/etc/uptier/managed-redis/ca.crt"
     assert managed_redis({**MANAGED, "tls": False}, "ca_file") == ""
     assert managed_redis({}, "nodes") == ""
+    # What is no such word is refused by the specification; a password is not sent in the clear because of it.
+    assert managed_redis({**MANAGED, "tls": "fales"}, "tls") is True
     with pytest.raises(AnsibleFilterError, match="has no 'hots': it has ca, ca_file, cluster"):
         managed_redis(MANAGED, "hots")
 
@@ -77,6 +79,18 @@ def test_what_was_left_out_is_filled_in() -> None:
         ),
         (
             {"host": "cache", "cluster": True, "tls": False},
+            {
+                "REDIS_NODES": "cache:6379",
+                "REDIS_HOST": "cache",
+                "REDIS_PORT": "6379",
+                "REDIS_CLUSTER": "1",
+                "REDIS_USERNAME": "default",
+                "REDIS_PASSWORD": "provider's \\\\ secret",
+                "REDIS_PREFIX": "shop:",
+            },
+        ),
+        (
+            {"host": "cache", "port": "6379", "cluster": "yes", "tls": "false"},
             {
                 "REDIS_NODES": "cache:6379",
                 "REDIS_HOST": "cache",

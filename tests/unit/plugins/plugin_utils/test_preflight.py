@@ -734,8 +734,9 @@ def test_a_providers_redis_that_is_described_badly(changes, where_and_seen, fix)
     assert text(cached(**changes)) == one(where_and_seen, fix)
 
 
-def test_an_authority_that_nobody_would_ask():
-    found = cached(ca="/tmp/ca.crt", tls=False)
+@pytest.mark.parametrize("word", [False, "false", "no"])
+def test_an_authority_that_nobody_would_ask(word):
+    found = cached(ca="/tmp/ca.crt", tls=word)
     found.managed_redis_ca = "-----BEGIN CERTIFICATE-----\n..."
     assert text(found) == one(
         "variable platform_managed_redis.ca names an authority while tls is false, so that nothing would be verified",
