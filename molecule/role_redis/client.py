@@ -5,6 +5,7 @@
 
 # Tls, Connection and their errors stand in front of this text when it runs.
 # pylint: disable=undefined-variable
+import itertools
 import json
 import sys
 import threading
@@ -76,10 +77,11 @@ if "watch" in job:
         thread.join()
 else:
     result = []
-    for words in job["calls"]:
+    places = client.seeds if job.get("everywhere") else [job.get("at")]
+    for words, at in itertools.product(job["calls"], places):
         try:
-            if job.get("at"):
-                with client.connect(tuple(job["at"]), 3) as connection:
+            if at:
+                with client.connect(tuple(at), 3) as connection:
                     result.append(connection.call(*words))
             else:
                 result.append(client.call(words[1], *words))

@@ -25,8 +25,9 @@ options:
       - V(followed) shows the server the new passwords as soon as it takes them, for at most O(timeout).
       - V(altered) changes them at the server, where it has those that the file holds.
       - V(retired) lets nobody in any longer who shows a former password.
+      - V(reread) writes nothing and has PgBouncer read all its files, where it runs. Each pool keeps a connection until it has logged in anew.
     type: str
-    choices: [present, followed, altered, retired]
+    choices: [present, followed, altered, retired, reread]
     default: present
   create:
     description: Write the file where there is none, and also where the server takes neither password. Only with V(present).
@@ -75,7 +76,7 @@ options:
         type: int
         default: 2
   leader:
-    description: Where the server takes writes. Not needed with V(retired).
+    description: Where the server takes writes. Not needed with V(retired) and V(reread).
     type: dict
     default: {host: "", port: 5432}
     suboptions:
@@ -197,7 +198,7 @@ def reloaded(module: AnsibleModule) -> None:
     console = [newest_psql(), "-X", "-h", module.params["socket"], "-p", port, "-U", "pgbouncer", "-d", "pgbouncer", "-c", "RELOAD"]
     code, out, err = module.run_command(["runuser", "-u", module.params["user"], "--", *console], cwd="/")
     if code:
-        text = f"PgBouncer does not reread its users: {(err or out).strip().rstrip('.')}. See: journalctl -u pgbouncer -n 50"
+        text = f"PgBouncer does not reread its files: {(err or out).strip().rstrip('.')}. See: journalctl -u pgbouncer -n 50"
         raise PostgresqlError("reload_failed", text)
 
 
@@ -240,6 +241,9 @@ def act(module: AnsibleModule, found: Pools) -> dict[str, Any]:
         return {"changed": found.retire()}
     if module.check_mode:
         return {"changed": True, "done": []}
+    if state == "reread":
+        found.reread()
+        return {"changed": True}
     done = found.alter() if state == "altered" else found.follow(module.params["timeout"])
     return {"changed": bool(done), "done": done}
 
@@ -248,7 +252,7 @@ def main() -> None:
     server = {"host": {"type": "str", "required": True}, "port": {"type": "int", "required": True}}
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "followed", "altered", "retired"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "followed", "altered", "retired", "reread"], "default": "present"},
             "create": {"type": "bool", "default": True},
             "path": {"type": "path", "default": "/etc/pgbouncer/userlist.txt"},
             "group": {"type": "str", "default": "postgres"},

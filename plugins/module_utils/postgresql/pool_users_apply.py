@@ -246,16 +246,19 @@ class Pools:
         seen = self.seen()
         for path, text in texts.items():
             replace_file(path, text, 0o640, 0 if os.geteuid() == 0 else -1, self.gid)
-        if held is not None:
-            self.reload()
-            self._log_in([keeper.database for keeper in held])
-        else:
-            known = [one for one in self.databases if one.user in seen]
-            with self._held(known, seen, BRIEF_SECONDS) as found:
-                self.reload()
-                self._log_in([keeper.database for keeper in found])
+        self._reread(seen, held)
         os.unlink(self.pending)
         return True
+
+    def reread(self) -> None:
+        """Have PgBouncer read its configuration and its users while each pool keeps a connection."""
+        self._reread(self.seen())
+
+    def _reread(self, seen: Mapping[str, str], held: Sequence[Keeper] | None = None) -> None:
+        known = [one for one in self.databases if one.user in seen]
+        with self._held(known, seen, BRIEF_SECONDS) if held is None else contextlib.nullcontext(held) as found:
+            self.reload()
+            self._log_in([keeper.database for keeper in found])
 
     def _same(self, path: str, text: str) -> bool:
         try:

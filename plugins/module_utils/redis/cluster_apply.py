@@ -149,14 +149,19 @@ class Cluster:
             return {node.label: view for node, view in zip(nodes, found, strict=True)}
 
     def wait(self, complaint: Callable[[Mapping[str, View]], str], limit: float | None = None) -> tuple[dict[str, View], str]:
-        """Look until there is no complaint or the time is up; return the last views and what was still wrong."""
+        """Look until there is no complaint or the time is up; return the last views and what was still wrong.
+
+        A look is a login at every node, so what takes long is looked at more rarely.
+        """
         end = self.clock() + (self.timeout if limit is None else limit)
+        pause = self.interval
         while True:
             views = self.look()
             wrong = complaint(views)
             if not wrong or self.clock() >= end:
                 return views, wrong
-            self.sleep(self.interval)
+            self.sleep(pause)
+            pause = min(pause * 1.25, 4 * self.interval)
 
     def unsettled(self, views: Mapping[str, View]) -> str:
         """Say what is still in motion: a node that starts or returns, a failover, gossip under way."""

@@ -257,3 +257,14 @@ def test_files_are_read_while_each_pool_has_a_connection(pools: Any, size: int) 
     assert host.present(False) == (True, [])
     begun, ended = ([("shop", OLD, "SELECT 1")], []) if size == 1 else ([("shop", OLD, "BEGIN; SELECT 1")], [("shop", OLD, "ROLLBACK")])
     assert server.events == [*begun, "reload", ("shop", NEW, "SELECT 1"), *ended]
+
+
+def test_other_files_are_read_alike(pools: Any) -> None:
+    """A pool that is new with them, or whose user has no password yet, is not waited for."""
+    server: Any = Server(OLD)
+    host = pools(server, {"shop": OLD})
+    host.databases = [Database("shop", "shop", "shop"), Database("blog", "blog", "blog")]
+    before = Path(host.path).read_bytes()
+    host.reread()
+    assert server.events == [("shop", OLD, "BEGIN; SELECT 1"), "reload", ("shop", OLD, "SELECT 1"), ("shop", OLD, "ROLLBACK")]
+    assert Path(host.path).read_bytes() == before
