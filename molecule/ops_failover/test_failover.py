@@ -100,7 +100,12 @@ def rounds(gaps: list[float], limit: float) -> Iterator[int]:
 
 
 def allowed(limit: float) -> float:
-    return limit if ROUNDS >= 3 else limit + max(limit, 5)
+    """Return the limit where failures are repeated on a machine of their own (`make soak`).
+
+    Beside all other tests a round may take twice as long, or ten seconds longer. A switchover that waits for the leader's lease to end
+    would still be noticed.
+    """
+    return limit if ROUNDS >= 3 else limit + max(limit, 10)
 
 
 def judge(what: str, gaps: list[float], limit: float) -> None:
