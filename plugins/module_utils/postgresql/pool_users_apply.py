@@ -179,11 +179,14 @@ class Pools:
         """Keep a connection of each pool.
 
         A pool whose last login to the server failed, or was given up because files were read again, refuses its clients while it has no
-        connection at all; while it has one they wait.
+        connection at all; while it has one they wait. Where the server does not answer, not every pool is tried.
         """
         held: list[Keeper] = []
+        deadline = Deadline(seconds)
         try:
             for one in databases:
+                if deadline.passed:
+                    break
                 # A pool without a free connection has some.
                 with contextlib.suppress(PostgresqlError):
                     held.append(Keeper(one, self.listen, seen[one.user], seconds))

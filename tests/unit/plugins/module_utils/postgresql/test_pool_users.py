@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +269,22 @@ def test_other_files_are_read_alike(pools: Any) -> None:
     host.reread()
     assert server.events == [("shop", OLD, "BEGIN; SELECT 1"), "reload", ("shop", OLD, "SELECT 1"), ("shop", OLD, "ROLLBACK")]
     assert Path(host.path).read_bytes() == before
+
+
+def test_a_server_that_does_not_answer_holds_up_no_reload(pools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pool would take its seconds, and a host may have dozens."""
+    asked: list[str] = []
+
+    def silent(dummy: Any, user: str, password: str, seconds: float, name: str, pool: str) -> Any:
+        asked.append(pool)
+        time.sleep(seconds)
+        raise SessionError("not_reachable", "no answer")
+
+    server: Any = Server(OLD)
+    host = pools(server, {"shop": OLD})
+    host.databases = [Database(f"shop{number}", "shop", "shop") for number in range(20)]
+    monkeypatch.setattr(pool_users_apply, "Console", silent)
+    monkeypatch.setattr(pool_users_apply, "BRIEF_SECONDS", 0.05)
+    host.reread()
+    assert asked == ["shop0"]
+    assert server.events == ["reload"]
