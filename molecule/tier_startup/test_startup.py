@@ -46,7 +46,7 @@ def test_backup_was_taken(platform: Platform) -> None:
 
 def test_the_backup_of_files_is_proven(platform: Platform) -> None:
     """One host is client and keeper; its repository is local."""
-    platform.output("one", "systemctl start restic-keep@verify")
+    platform.output("one", "systemctl start restic-keep@verify || { journalctl -u restic-keep@verify -n 30 --no-pager; exit 1; }")
     figures = platform.output("one", "cat /var/lib/prometheus/node-exporter/file_backup_repositories.prom")
     assert 'file_backup_verify_success{host="one"} 1' in figures
     assert 'file_backup_snapshots{host="one"} 1' in figures
