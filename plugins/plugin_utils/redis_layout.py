@@ -33,7 +33,7 @@ def managed(given: Mapping[str, Any]) -> dict[str, Any]:
     found = described(given, DEFAULTS, AUTHORITY)
     if not found:
         return {}
-    environment = {"REDIS_HOST": found["host"], "REDIS_PORT": found["port"], "REDIS_CLUSTER": int(bool(found["cluster"]))}
+    environment = {"REDIS_HOST": found["host"], "REDIS_PORT": found["port"], "REDIS_CLUSTER": int(found["cluster"])}
     return {
         **found,
         "nodes": [f"{found['host']}:{found['port']}"],

@@ -60,6 +60,17 @@ def test_what_was_left_out_is_filled_in() -> None:
         managed_redis(MANAGED, "hots")
 
 
+UNENCRYPTED = {
+    "REDIS_NODES": "cache:6379",
+    "REDIS_HOST": "cache",
+    "REDIS_PORT": "6379",
+    "REDIS_CLUSTER": "1",
+    "REDIS_USERNAME": "default",
+    "REDIS_PASSWORD": "provider's \\\\ secret",
+    "REDIS_PREFIX": "shop:",
+}
+
+
 @pytest.mark.parametrize(
     ("managed", "expected"),
     [
@@ -77,30 +88,8 @@ def test_what_was_left_out_is_filled_in() -> None:
                 "REDIS_TLS_MIN_VERSION": "TLSv1.2",
             },
         ),
-        (
-            {"host": "cache", "cluster": True, "tls": False},
-            {
-                "REDIS_NODES": "cache:6379",
-                "REDIS_HOST": "cache",
-                "REDIS_PORT": "6379",
-                "REDIS_CLUSTER": "1",
-                "REDIS_USERNAME": "default",
-                "REDIS_PASSWORD": "provider's \\\\ secret",
-                "REDIS_PREFIX": "shop:",
-            },
-        ),
-        (
-            {"host": "cache", "port": "6379", "cluster": "yes", "tls": "false"},
-            {
-                "REDIS_NODES": "cache:6379",
-                "REDIS_HOST": "cache",
-                "REDIS_PORT": "6379",
-                "REDIS_CLUSTER": "1",
-                "REDIS_USERNAME": "default",
-                "REDIS_PASSWORD": "provider's \\\\ secret",
-                "REDIS_PREFIX": "shop:",
-            },
-        ),
+        ({"host": "cache", "cluster": True, "tls": False}, UNENCRYPTED),
+        ({"host": "cache", "port": "6379", "cluster": "yes", "tls": "false"}, UNENCRYPTED),
     ],
 )
 def test_applications_are_told_of_the_provider(
