@@ -227,14 +227,13 @@ def way(wal: Wal, backup: Backup) -> list[Stretch]:
     """Return the segments that a recovery of a backup needs up to the newest one.
 
     The way follows the history of the newest timeline. A backup that lies on another branch, as after a recovery to a point before it,
-    is followed to the end of its own timeline.
+    or whose way nobody knows because the newest history is lost, is followed to the end of its own timeline.
     """
     start = wal.number(backup.wal_start)
     newest = wal.newest_timeline
     line = [*wal.histories.get(newest, []), (newest, -1)]
     known = [timeline for timeline, dummy in line]
-    own = wal.segments.get(backup.timeline, {})
-    aside = [Stretch(backup.timeline, start, max([*own, wal.number(backup.wal_stop or backup.wal_start)]))]
+    aside = [Stretch(backup.timeline, start, own_end(wal, backup))]
     if backup.timeline not in known:
         return aside
     found, first = [], start
@@ -246,6 +245,22 @@ def way(wal: Wal, backup: Backup) -> list[Stretch]:
             found.append(Stretch(timeline, first, last))
         first = wal.at(left)
     return found
+
+
+def own_end(wal: Wal, backup: Backup) -> int:
+    """Return the last segment of a backup's own timeline that can be wanted.
+
+    A leader that died may have archived segments beyond the place where its successor left the timeline, and not all of them. Nothing
+    ever reads those: the timeline ends where one that follows it says, or begins, where its history is lost.
+    """
+    needed = wal.number(backup.wal_stop or backup.wal_start)
+    stop = lsn(backup.lsn_stop) if backup.lsn_stop else needed * wal.segment_bytes
+    left = [at for line in wal.histories.values() for timeline, at in line if timeline == backup.timeline and at >= stop]
+    ends = [wal.at(max(left)) - 1] if left else []
+    if not left:
+        unknown = [numbers for timeline, numbers in wal.segments.items() if timeline > backup.timeline and timeline not in wal.histories]
+        ends = [min(numbers) - 1 for numbers in unknown if min(numbers) > needed]
+    return max(needed, min([max(wal.segments.get(backup.timeline, {}), default=needed), *ends]))
 
 
 def check_wal(wal: Wal, backups: Sequence[Backup]) -> Check:

@@ -11,6 +11,8 @@ import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql import backup_check as check
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.backup_info import Backup
 from ansible_collections.uptier.platform.plugins.module_utils.postgresql.wal import parse_history
+from hypothesis import given
+from hypothesis import strategies as st
 
 SHA = "e12bdd2aa04f7d7ee527300437856df138e42c4d"
 MB16 = 16 << 20
@@ -116,6 +118,38 @@ def test_a_backup_on_a_branch_that_was_left_is_followed_on_its_own_timeline() ->
     entries[f"15-1/0000000100000000/000000010000000000000007-{SHA}.zst"] = {"type": "file", "time": 1}
     assert check.way(wal(entries), aside) == [(1, 6, 7)]
     assert check.check_wal(wal(entries), [aside]).ok
+
+
+@given(
+    lengths=st.lists(st.integers(2, 6), min_size=2, max_size=5),
+    strays=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=6),
+    gone=st.integers(2, 5),
+    unread=st.booleans(),
+)
+def test_what_dead_leaders_archived_beyond_their_timeline_is_missed_by_nobody(
+    lengths: list[int], strays: list[tuple[int, int]], gone: int, unread: bool
+) -> None:
+    """Whichever history is lost or cannot be read: every segment that a backup needs is there, and so none is called missing."""
+    found, first, line = check.Wal("15-1"), 1, []
+    ends: dict[int, int] = {}
+    for timeline, length in enumerate(lengths, start=1):
+        found.histories[timeline] = list(line)
+        found.segments[timeline] = dict.fromkeys(range(first, first + length), 1.0)
+        first = ends[timeline] = first + length
+        line.append((timeline, first * MB16 + 160))
+    del found.histories[1]
+    found.files = set(found.histories)
+    for timeline, beyond in strays:
+        if timeline + 1 < len(lengths):
+            found.segments[timeline + 1][ends[timeline + 1] + beyond] = 1.0
+    found.histories.pop(gone, None)
+    if not unread:
+        found.files.discard(gone)
+    backups = [backup(f"{timeline}-F", timeline, min(found.segments[timeline])) for timeline in found.segments]
+    assert check.check_wal(found, backups).ok
+    # A segment that a backup surely needs is missed all the same.
+    del found.segments[1][1]
+    assert check.check_wal(found, backups).reason.startswith("wal_missing")
 
 
 @pytest.mark.parametrize("lost", ["00000002.history", "00000003.history"])
