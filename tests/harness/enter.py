@@ -215,42 +215,59 @@ def finish(process: subprocess.Popen[bytes], given: bytes | None = None, timeout
     What the program left in the background may keep the pipes open: nobody waits for that.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    pipes = [pipe for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
-    outputs = {pipe.fileno(): bytearray() for pipe in pipes if pipe is not process.stdin}
-    out, err = outputs.values()
-    feed = process.stdin.fileno() if process.stdin else -1
-    rest = memoryview(given or b"")
     end = os.pidfd_open(process.pid)
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out, err = converse(end, process.stdin, [process.stdout, process.stderr], given or b"", deadline)
+    except TimeoutError as late:
+        process.kill()
+        process.wait()
+        raise subprocess.TimeoutExpired(process.args, timeout or 0, *late.args) from None
+    finally:
+        os.close(end)
+    before = os.times()
+    status = process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    note_seconds(os.times(), before)
+    return status if status >= 0 else KILLED - status, out, err
+
+
+def converse(
+    end: int, feed: IO[bytes] | None, outputs: Sequence[IO[bytes]], given: bytes, deadline: float | None = None
+) -> tuple[bytes, bytes]:
+    """Feed a program and read its output and its errors until `end` is readable, or both are closed; the pipes are closed then.
+
+    Raises TimeoutError with what was read until the deadline.
+    """
+    pipes = [*([feed] if feed else []), *outputs]
+    read = {pipe.fileno(): bytearray() for pipe in outputs}
+    out, err = read.values()
+    into = feed.fileno() if feed else -1
+    rest = memoryview(given)
     with selectors.DefaultSelector() as selector:
         try:
             selector.register(end, selectors.EVENT_READ)
             for pipe in pipes:
                 os.set_blocking(pipe.fileno(), False)
-                selector.register(pipe, selectors.EVENT_WRITE if pipe is process.stdin else selectors.EVENT_READ)
+                selector.register(pipe, selectors.EVENT_WRITE if pipe is feed else selectors.EVENT_READ)
             ready: set[int] = set()
-            while outputs and end not in ready:
+            while read and end not in ready:
                 ready = {key.fd for key, dummy in selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))}
                 if not ready:
-                    process.kill()
-                    process.wait()
-                    raise subprocess.TimeoutExpired(process.args, timeout or 0, bytes(out), bytes(err))
-                if feed in ready:
-                    rest = written(feed, rest)
+                    raise TimeoutError(bytes(out), bytes(err))
+                if into in ready:
+                    rest = written(into, rest)
                     if not rest:
-                        selector.unregister(feed)
-                        process.stdin.close()  # type: ignore[union-attr]
-                for number in [number for number in outputs if number in ready or end in ready]:
-                    if drained(number, outputs[number]):
+                        selector.unregister(into)
+                        feed.close()  # type: ignore[union-attr]
+                for number in [number for number in read if number in ready or end in ready]:
+                    if drained(number, read[number]):
                         selector.unregister(number)
-                        del outputs[number]
+                        del read[number]
         finally:
-            os.close(end)
             for pipe in pipes:
                 pipe.close()
-    before = os.times()
-    status = process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    note_seconds(os.times(), before)
-    return status if status >= 0 else KILLED - status, bytes(out), bytes(err)
+    return bytes(out), bytes(err)
 
 
 def note_seconds(now: os.times_result, before: os.times_result) -> None:

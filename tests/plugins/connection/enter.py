@@ -16,7 +16,7 @@ from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from harness import bytecode, enter
+from harness import bytecode, enter, warm
 
 DOCUMENTATION = """
 name: enter
@@ -71,6 +71,15 @@ class Connection(ConnectionBase):
             raise AnsibleConnectionFailure(str(closed)) from None
         return enter.finish(process, given)
 
+    def _run_warm(self, given: bytes) -> tuple[int, bytes, bytes] | None:
+        """Have the host's loaded Python run a program; None where it has none."""
+        container = str(self.get_option("remote_addr"))
+        display.vvv("ENTER a loaded Python", host=container)
+        try:
+            return warm.run(container, given)
+        except enter.Closed as closed:
+            raise AnsibleConnectionFailure(str(closed)) from None
+
     def _enriched(self, content: bytes) -> bytes:
         """Add byte-code of the host's Python to a module; leave anything else alone."""
         try:
@@ -92,7 +101,12 @@ class Connection(ConnectionBase):
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         if self.become and self.become.expect_prompt() and sudoable:
             raise AnsibleError("this connection enters as root and answers no question for a password")
-        return self._run([self._play_context.executable, "-c", cmd], in_data and self._enriched(in_data))
+        given = in_data and self._enriched(in_data)
+        if given and warm.possible(cmd) and self.get_option("remote_user") in ("", None, "root"):
+            done = self._run_warm(given)
+            if done is not None:
+                return done
+        return self._run([self._play_context.executable, "-c", cmd], given)
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Write a file on the host."""
