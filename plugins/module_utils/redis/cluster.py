@@ -348,6 +348,8 @@ def plan(
 
 def _unfinished(now: Survey) -> list[Step]:
     """Return how moves end that were cut short: each slot goes on to where it was going, whoever leads on either side now."""
+    if not any(now.views[one].me.open_slots for one in now.group):
+        return []
     owner_of = {slot: one for one, slots in now.owners.items() for slot in slots}
     going: dict[tuple[str, str], set[int]] = defaultdict(set)
     closing: dict[str, set[int]] = defaultdict(set)

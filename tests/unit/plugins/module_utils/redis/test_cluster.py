@@ -125,9 +125,10 @@ class World:
         self.known[label] = {label}
 
     def views(self) -> dict[str, View]:
-        return {node.label: self.view(node) for node in self.shape.everyone}
+        owned = {one: ranges(frozenset(slots)) for one, slots in self.slots.items()}
+        return {node.label: self.view(node, owned) for node in self.shape.everyone}
 
-    def view(self, node: Node) -> View:
+    def view(self, node: Node, owned: dict[str, tuple[tuple[int, int], ...]]) -> View:
         if node.label in self.down:
             return View(problem="nothing listens", trouble="refused")
         peers = {}
@@ -140,7 +141,7 @@ class World:
             leader = self.master.get(one, "")
             peers[self.ids[one]] = Peer(
                 self.ids[one], other.address, other.port, frozenset(flags), self.ids[leader] if leader else "", one not in self.down,
-                ranges(frozenset(self.slots[one])), self.marks(one) if one == node.label else (),
+                owned[one], self.marks(one) if one == node.label else (),
             )  # fmt: skip
         peers.update({ghost: self.ghosts[ghost] for one, ghost in self.remembered if one == node.label})
         state = "ok" if sum(map(len, self.slots.values())) == SLOTS else "fail"
