@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -22,6 +24,23 @@ def members(hosts: list[str], hostvars: Any, domain: str = "internal") -> list[d
         return topology.members(hosts, hostvars, domain)
     except topology.TopologyError as error:
         raise AnsibleFilterError(str(error)) from error
+
+
+def differences(now: str, wanted: str, patterns: Mapping[str, str]) -> list[str]:
+    """Return the names of the patterns that find something else in two texts; none where there is no first text yet.
+
+    A pattern is matched at every line. With one group, what it holds is compared; with two, what the second holds for each that the
+    first finds in both texts, and those are named too.
+    """
+    found = []
+    for name, pattern in patterns.items() if now else ():
+        before, after = (re.findall(pattern, text, re.M) for text in (now, wanted))
+        if re.compile(pattern).groups < 2:
+            found += [name] if before != after else []
+            continue
+        other = [key for key, value in dict(before).items() if dict(after).get(key, value) != value]
+        found += [f"{name} ({', '.join(other)})"] if other else []
+    return found
 
 
 def interface_of(facts: dict[str, Any], address: str) -> str:
@@ -62,6 +81,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "all_or_localhost": all_or_localhost,
+            "differences": differences,
             "interface_of": interface_of,
             "is_jump": is_jump,
             "members": members,
