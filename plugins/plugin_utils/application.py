@@ -406,6 +406,12 @@ def units(applications: Iterable[Application], memory_mb: int, share: float) -> 
     beside the others during a release.
     """
     found = services(applications)
+    for service in found:
+        if service["memory_mb"] > memory_mb:
+            raise ApplicationError(
+                f"{service['unit']} may take {service['memory_mb']} MiB in each process, more than the {memory_mb} MiB of the host. "
+                "Lower limits.memory_mb of the service, or leave it out."
+            )
     slots = {service["unit"]: len(service["instances"]) + service["spares"] for service in found}
     left = memory_mb * share - sum(service["memory_mb"] * slots[service["unit"]] for service in found)
     open_slots = sum(slots[service["unit"]] for service in found if not service["memory_mb"])

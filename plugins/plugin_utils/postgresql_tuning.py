@@ -100,8 +100,8 @@ def postgresql_settings(
             raise TuningError(f"Unknown {name} {value!r}: use one of {', '.join(known)}.")
     if memory < LEAST_MEMORY:
         raise TuningError(
-            f"{memory} MiB are too little for PostgreSQL: give it at least {LEAST_MEMORY} "
-            "(platform_memory_mb times postgresql_memory_share)."
+            f"{memory} MiB are too little for PostgreSQL, which needs at least {LEAST_MEMORY}. "
+            "Give the host more memory, or raise postgresql_memory_share."
         )
     kind, storage = WORKLOADS[workload], DISKS[disk]
     parallel = min(clamp(cpus, 2, 64), max(2, workers))

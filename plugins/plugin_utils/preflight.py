@@ -43,7 +43,11 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.ports import (
     table,
     valid,
 )
-from ansible_collections.uptier.platform.plugins.plugin_utils.postgresql_tuning import RESERVED_CONNECTIONS
+from ansible_collections.uptier.platform.plugins.plugin_utils.postgresql_tuning import (
+    RESERVED_CONNECTIONS,
+    TuningError,
+    postgresql_settings,
+)
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed, nearest
 from ansible_collections.uptier.platform.plugins.plugin_utils.topology import TopologyError, address_of
 
@@ -370,6 +374,38 @@ def check_memory(context: Context) -> list[Problem]:
     for (key, value), hosts in unread.items():
         seen = f"is {value} on {listed(hosts)}, which is not a fraction of the memory"
         problems.append(Problem(f"variable {key}", seen, "Write a number from 0 to 1, for example 0.25."))
+    return problems
+
+
+def size(context: Context, host: str, name: str, seen: str) -> int:
+    """Return what the user says of a host's size, else what was seen there; 0 where nobody knows."""
+    return number(context, host, name, 0) or int((context.probes.get(host, {}).get("found") or {}).get(seen) or 0)
+
+
+def share_of(context: Context, host: str, component: str) -> float:
+    """Return the part of a host's memory that a component gets; check_memory() says what is none."""
+    key = f"{component}_memory_share"
+    return fraction(context.hostvars[host].get(key, context.profile.get(key))) or 0.0
+
+
+def check_parts(context: Context) -> list[Problem]:
+    """Divide the memory of each host as its roles will, which refuse what does not fit."""
+    refused: dict[str, list[str]] = {}
+    for host in context.hosts("all") if context.profile else ():
+        memory = size(context, host, "platform_memory_mb", "memory_mb")
+        try:
+            if host in context.hosts("app") and memory:
+                application.units(context.completed, number(context, host, "app_memory_mb", memory), share_of(context, host, "app"))
+            if host in context.hosts("postgresql") and memory and not context.managed:
+                part = number(context, host, "postgresql_memory_mb", int(memory * share_of(context, host, "postgresql")))
+                connections, workers = (number(context, host, f"postgresql_max_{what}", 0) for what in ("connections", "worker_processes"))
+                postgresql_settings(part, size(context, host, "platform_cpus", "cpus"), connections, workers=workers)
+        except (application.ApplicationError, TuningError) as error:
+            refused.setdefault(str(error), []).append(host)
+    problems = []
+    for text, hosts in refused.items():
+        seen, dummy, fix = text.partition(". ")
+        problems.append(Problem(f"host{'' if len(hosts) == 1 else 's'} {listed(hosts)}:", seen, fix))
     return problems
 
 
@@ -751,7 +787,9 @@ def check_redis(context: Context) -> list[Problem]:
     if reshaped := redis_layout.reshaped(masters, running):
         return [Problem("group redis", *reshaped)]
     # The platform's own passwords are looked at elsewhere, and so is memory that is not set as a number.
-    memory = number(context, hosts[0], "redis_maxmemory_mb", LAST)
+    parts = [size(context, host, "platform_memory_mb", "memory_mb") * share_of(context, host, "redis") for host in hosts]
+    each = [part // (redis_layout.processes(hosts, host, masters, replicas) or 1) for host, part in zip(hosts, parts, strict=True)]
+    memory = min(number(context, host, "redis_maxmemory_mb", int(part) or LAST) for host, part in zip(hosts, each, strict=True))
     own = edge_check.entries(context.values.get(hosts[0], {}).get("redis_users"))
     accounts = [user for user in own if isinstance(user.get("name"), str) and isinstance(user.get("password"), (str, int))]
     said = redis_layout.problems([{"name": host} for host in hosts], masters, replicas, hosts[0], memory, accounts, {})
@@ -894,6 +932,7 @@ CHECKS = (
     check_etcd,
     check_releases,
     check_memory,
+    check_parts,
     check_redis,
     check_connections,
     check_pools,

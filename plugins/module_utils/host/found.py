@@ -75,6 +75,7 @@ class Look:
         ours = [part["name"] for part in self.asked["found"] if any(self.exists(path) for path in part["ours"])]
         result: dict[str, Any] = {"platform": platform, "claims": claims, "ours": ours, "parts": {}, "clusters": [], "redis": []}
         result["redis_masters"] = self.redis_masters() if "Redis" in ours else 0
+        result["memory_mb"], result["cpus"] = self.memory(), os.cpu_count() or 1
         result["lives"] = self.lives(ours)
         result["keeps"] = self.keeps(ours, result["redis_masters"])
         result["strange_zone"] = self.strange_zone(self.asked["zone"])
@@ -106,6 +107,11 @@ class Look:
             result["users"] = self.users()
             result["units"] = self.units(self.asked["units"])
         return result
+
+    def memory(self) -> int:
+        """Return the host's memory in MiB, as Ansible's facts have it; 0 where the kernel does not say it."""
+        seen = re.search(r"^MemTotal:\s+(\d+) kB", self.read("/proc/meminfo"), re.MULTILINE)
+        return int(seen[1]) // 1024 if seen else 0
 
     # -- Files
     def packaged(self) -> dict[str, str]:

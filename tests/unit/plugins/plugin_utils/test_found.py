@@ -398,9 +398,20 @@ def test_a_second_run(tree):
     converged(tree)
     facts = tree.look()
     assert said(facts) == []
-    assert set(facts) == {"platform", "claims", "ours", "parts", "clusters", "redis", "redis_masters", "lives", "keeps", "strange_zone"}, (
-        "nothing else is looked at there"
-    )
+    assert set(facts) == {
+        "platform",
+        "claims",
+        "ours",
+        "parts",
+        "clusters",
+        "redis",
+        "redis_masters",
+        "memory_mb",
+        "cpus",
+        "lives",
+        "keeps",
+        "strange_zone",
+    }, "nothing else is looked at there"
 
 
 @pytest.mark.parametrize("part", [part["name"] for part in TABLE["platform_found"] if part["name"] != "PostgreSQL"])

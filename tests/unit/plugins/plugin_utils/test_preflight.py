@@ -811,6 +811,61 @@ def test_a_living_etcd_keeps_its_ports(name, port):
     assert p.check_moved(context()) == [], "before there is a cluster any port will do"
 
 
+def sized(memory, **variables):
+    """A platform whose hosts have this memory in MiB, as the probe sees it."""
+    found = context()
+    for host in HOSTS:
+        found.probes[host]["found"] = {"memory_mb": memory, "cpus": 2}
+        found.hostvars[host].update(variables)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("memory", "variables", "said"),
+    [
+        (16384, {}, ""),
+        # What the user says counts, whatever was seen.
+        (100, {"platform_memory_mb": 16384}, ""),
+        (
+            16384,
+            {"platform_memory_mb": "8000", "postgresql_memory_share": 0.01},
+            "hosts db1, db2: 80 MiB are too little for PostgreSQL, which needs",
+        ),
+        (
+            2048,
+            {"postgresql_memory_mb": 16384, "postgresql_max_connections": 5000},
+            "hosts db1, db2: 5000 connections do not fit into 16384 MiB",
+        ),
+        (
+            2048,
+            {"redis_maxmemory_mb": 16},
+            "group redis: redis_maxmemory_mb is 16. At least 32 MiB for each process. Raise redis_memory_share.",
+        ),
+        (8192, {"redis_memory_share": 0.003}, "group redis: redis_maxmemory_mb is 12. At least 32 MiB for each process."),
+        (8192, {"app_memory_share": "0.001"}, "hosts app1, app2, app3: 8 MiB (share 0.001 of 8192) leave 2 MiB for each of 3 processes"),
+        (
+            8192,
+            {"app_memory_mb": 90, "app_memory_share": 0.1},
+            "hosts app1, app2, app3: 9 MiB (share 0.1 of 90) leave 3 MiB for each of 3 processes",
+        ),
+    ],
+)
+def test_what_a_role_would_refuse_of_a_hosts_memory(memory, variables, said):
+    found = sized(memory, **variables)
+    problems = [str(problem) for problem in (*p.check_parts(found), *p.check_redis(found))]
+    assert len(problems) == bool(said), problems
+    assert said in "".join(problems)
+
+
+def test_a_process_may_not_take_more_than_the_host_has():
+    found = sized(8192)
+    found.applications[0]["services"][0]["limits"] = {"memory_mb": 9000}
+    assert "hosts app1, app2, app3: shop-web may take 9000 MiB in each process, more than the 8192 MiB of the host" in text(found)
+    assert "Lower limits.memory_mb of the service, or leave it out." in text(found)
+    found.applications[0]["services"][0]["limits"] = {"memory_mb": 8192}
+    assert "in each process" not in "".join(map(str, p.problems_of(found)))
+
+
 @pytest.mark.parametrize(("masters", "problems"), [(0, 0), (3, 0), (1, 0), (5, 1)])
 def test_a_shape_that_the_running_cluster_cannot_take(masters, problems):
     """The tier declares three masters; a new host remembers none."""
