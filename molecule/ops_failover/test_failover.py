@@ -61,7 +61,7 @@ def roles(platform: Platform) -> tuple[str, str]:
 
 
 def writes(platform: Platform, seconds: float) -> Probe:
-    probe = Probe(platform, CLIENT, "postgresql.js", seconds, interval=20)
+    probe = Probe(platform, CLIENT, "postgresql.js", seconds)
     time.sleep(4)  # it has to be connected before anything happens
     return probe
 

@@ -122,7 +122,7 @@ def test_hosts_with_more_memory(wider: Platform) -> None:
     before = buffers(wider)
     # They keep it: the tier's next run has to find nothing to do. Pages of 8 KiB; of a host's memory they are more than an eighth.
     wider.give(wider.group("postgresql"), platform_memory_mb=max(before.values()) * 8 // 1024 * 8)
-    probe = Probe(wider, "app2", "postgresql.js", 300, interval=20)
+    probe = Probe(wider, "app2", "postgresql.js", 300)
     run = wider.playbook("resize_postgresql", "-e", "platform_tier=growth")
     seen = probe.finish()
     assert run.status == 0, run.output[-3000:]
