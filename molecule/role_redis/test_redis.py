@@ -279,7 +279,7 @@ def test_a_run_for_one_host_changes_no_password_that_the_others_go_on_with(lab):
     given = {
         "redis_replication_password": "r" * 24,
         "redis_admin_password": "a" * 24,
-        "vault_redis_user_passwords": dict.fromkeys(["sample", "other"], "u" * 24),
+        "vault_redis_user_passwords": {"sample": "s" * 24, "other": "o" * 24},
     }
     sums = "sha256sum /etc/redis/node.conf /etc/redis/users.acl"
     before = lab.host("node1").check_output(sums)
