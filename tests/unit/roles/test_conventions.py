@@ -95,6 +95,15 @@ def test_defaults_stand_in_defaults() -> None:
     assert found(TASKS + TEMPLATES, INLINE_DEFAULT) == []
 
 
+def test_order_is_kept() -> None:
+    """Ansible's filters on sets give their result in another order at every run: files would change, and the first would be anybody."""
+    pattern = re.compile(
+        r"\b(?:difference|intersect|union|symmetric_difference)\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)(?!\s*\)*\s*\| (?:length|sort)\b)"
+    )
+    files = sorted(path for part in ("roles", "playbooks") for path in (ROOT / part).rglob("*") if path.suffix in (".yml", ".j2"))
+    assert {str(path.relative_to(ROOT)): seen for path in files if (seen := pattern.findall(path.read_text(encoding="utf-8")))} == {}
+
+
 def test_facts_are_read_from_ansible_facts() -> None:
     assert found(TASKS + TEMPLATES + PLAYBOOKS, OLD_FACT) == []
 

@@ -15,7 +15,7 @@ from ansible_collections.uptier.platform.plugins.plugin_utils.application_check 
 ROOT = Path(__file__).resolve().parents[3]
 UNIT = re.compile(r"/etc/systemd/system/([a-z0-9-]+?)-(?:[^/\s\"']*)@?\.(?:service|timer|path)(?!\.)")
 SYSTEM_USER = re.compile(r"^[ug]!? +\"?([a-z_][a-z0-9_-]*)", re.MULTILINE)
-DATABASE_USER = re.compile(r"'(\w+)', postgresql_\w+_password")
+DATABASE_USER = re.compile(r"'(\w+)', postgresql_\w+_password\b")
 
 
 def texts() -> Iterator[tuple[str, str]]:
