@@ -38,7 +38,8 @@ def differences(now: str, wanted: str, patterns: Mapping[str, str]) -> list[str]
         if re.compile(pattern).groups < 2:
             found += [name] if before != after else []
             continue
-        other = [key for key, value in dict(before).items() if dict(after).get(key, value) != value]
+        known = dict(after)
+        other = [key for key, value in before if known.get(key, value) != value]
         found += [f"{name} ({', '.join(other)})"] if other else []
     return found
 

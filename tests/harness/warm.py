@@ -76,13 +76,15 @@ def program(path, idle):
         last = time.monotonic()
         caller = listener.accept()[0]
         caller.settimeout(5)
-        given = []
-        try:
+        given, begun = [], False
+        with contextlib.suppress(OSError):
             given = socket.recv_fds(caller, 1, 3)[1]
-            caller.sendall(b"3"[: len(given) // 3])  # from here on it is begun
-        except OSError:
-            given = [os.close(number) for number in given][:0]
-        if len(given) != 3:  # whoever called was killed
+            if len(given) == 3:
+                caller.sendall(b"3")
+                begun = True
+        if not begun:  # whoever called was killed
+            for number in given:
+                os.close(number)
             caller.close()
             continue
         pid = os.fork()

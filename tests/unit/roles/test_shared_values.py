@@ -20,7 +20,8 @@ HASHES = ["a" * 64, "b" * 64]
 KEEPALIVED = {
     "keepalived_members": [{"name": "gw1", "address": "10.0.0.1"}, {"name": "gw2", "address": "10.0.0.2"}],
     "keepalived_address": "10.0.0.1", "keepalived_virtual_address": "10.0.0.9/24", "keepalived_interface": "eth0", "keepalived_password": "p#ss wrd",
-    "keepalived_priority": 200, "keepalived_check_port": 1,
+    "keepalived_priority": 200, "keepalived_check_port": 1, "keepalived_vrrp_version": 2, "keepalived_advert_interval": 1,
+    "keepalived_router_id": 51, "keepalived_check_interval": 1, "keepalived_check_fall": 2, "keepalived_check_rise": 2,
 }  # fmt: skip
 
 
@@ -54,10 +55,8 @@ def run(tmp_path: Path, limit: str, variables: dict[str, Any]) -> subprocess.Com
             {**write, "vars": {"__keepalived_script_user": "a", "__keepalived_check_script": "b"}},
         ],
     }]  # fmt: skip
-    defaults = json.loads(json.dumps(KEEPALIVED))
     (tmp_path / "play.yml").write_text(json.dumps(play), encoding="utf-8")
-    (tmp_path / "given.json").write_text(json.dumps({"keepalived_vrrp_version": 2, "keepalived_advert_interval": 1, "keepalived_router_id": 51,
-        "keepalived_check_interval": 1, "keepalived_check_fall": 2, "keepalived_check_rise": 2, **defaults, **place, **variables}))  # fmt: skip
+    (tmp_path / "given.json").write_text(json.dumps({**KEEPALIVED, **place, **variables}), encoding="utf-8")
     return subprocess.run(
         [PLAYBOOK, "-i", "gw1,gw2,", *(["--limit", limit] if limit else []), "-e", f"@{tmp_path}/given.json", str(tmp_path / "play.yml")],
         capture_output=True, text=True, check=False, cwd=tmp_path,
