@@ -59,14 +59,14 @@ molecule: setup ## one scenario: S=role_redis, KEEP=1 keeps its hosts, STEP=veri
 soak: setup ## four rounds of every failure of the database on a growth platform (about 45 minutes)
 	@PYTEST_ADDOPTS='-m soak' UPTIER_ROUNDS=$${UPTIER_ROUNDS:-4} $(PY) scripts/run_tests.py ops_failover
 
-bench-postgresql: setup ## PostgreSQL's settings compared by pgbench, ten minutes; QUICK=1 two
-	@$(PY) scripts/bench_postgresql.py $(if $(QUICK),--quick)
+bench-postgresql: setup ## PostgreSQL's settings compared by pgbench, twenty minutes; QUICK=1 five; RELEASE=13 in a container of Debian 13
+	@$(PY) scripts/bench_postgresql.py $(if $(QUICK),--quick) $(if $(RELEASE),--release=$(RELEASE))
 
 bench-redis: setup ## slots moved by redis_cluster and by redis-cli, two minutes
 	@.venv/bin/pytest -q -s -p no:cacheprovider tests/unit/plugins/module_utils/redis/bench_reshape.py
 
 bench-backup: setup ## what a proof of a backup of 1 GB costs beside a plain restore; QUICK=1 150 MB
-	@$(PY) scripts/bench_backup.py $(if $(QUICK),--quick)
+	@$(PY) scripts/bench_backup.py $(if $(QUICK),--quick) $(if $(RELEASE),--release=$(RELEASE))
 
 clean: setup ## remove all test hosts and everything that was built
 	@$(PY) scripts/lab.py down --all

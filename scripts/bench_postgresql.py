@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Compare PostgreSQL as the role sets it with its own defaults and with what others set, by pgbench.
 
-One scratch cluster is started with each set of settings in turn, round after round, each round in another order: whatever else the
-machine does meets all of them. What counts is the ratio to PostgreSQL's own settings within a round. Nothing is installed and
-nothing stays: the programs are those of this machine (Debian's package postgresql), else of a test host made for it.
+Two scratch clusters run side by side, one with PostgreSQL's own settings and one with each of the others in turn, and are asked the
+same at the same time. They share the processors and the disk, so whatever else the machine does slows both, and what counts is
+the ratio of their transactions; PostgreSQL's own settings are compared with themselves too, which shows how exact that is. The two
+change places every round. The first seconds of a run, in which each connection touches the shared memory for the first time, are
+not counted: applications keep their connections. Nothing is installed and nothing stays: the programs are those of this machine
+(Debian's package postgresql), else of a test host made for it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,7 @@ import engine
 import images
 import yaml
 from lab import Host, Lab
-from support import ROOT, Problem, run, say, stop
+from support import ROOT, Problem, releases, run, say, stop
 
 DATA = Path(__file__).with_suffix(".yml")
 ROLE = ROOT / "roles" / "postgresql"
@@ -35,7 +39,10 @@ BASE, OURS = "default", "uptier"
 LAB = "bench-postgresql"
 # Only where the files are, who may connect and what others read of it: not what makes it fast or slow on one host.
 LEFT_OUT = re.compile(r"ssl|archive|unix_socket_directories$|password_encryption$|hot_standby$|tcp_|timezone$|log_timezone$")
-TPS = re.compile(r"^tps = ([0-9.]+) \(without initial connection time\)", re.MULTILINE)
+# What pgbench says every second of a run.
+PROGRESS = re.compile(r"^progress: ([0-9.]+) s, ([0-9.]+) tps", re.MULTILINE)
+# Seconds at the start of a run that are not counted, and at its end, where one of the two may be done already.
+WARMING, ENDING = 2, 1
 Results = dict[tuple[str, str], list[float]]
 
 
@@ -60,12 +67,12 @@ class Spread:
         return f"{self.median:.2f} ({self.least:.2f}..{self.most:.2f})"
 
 
-def transactions(output: str) -> float:
-    """Read the transactions a second from what pgbench prints."""
-    found = TPS.search(output)
-    if not found:
+def transactions(output: str, seconds: float) -> float:
+    """Return the transactions a second of the counted part of a run from what pgbench prints every second."""
+    counted = [float(rate) for at, rate in PROGRESS.findall(output) if WARMING + 0.5 < float(at) <= seconds - ENDING + 0.5]
+    if not counted or not any(counted):
         raise Problem(f"pgbench printed no transactions a second:\n{output.strip()[-800:]}")
-    return float(found[1])
+    return statistics.fmean(counted)
 
 
 def order(names: Sequence[str], number: int) -> list[str]:
@@ -74,22 +81,11 @@ def order(names: Sequence[str], number: int) -> list[str]:
     return [names[(number + step * index) % len(names)] for index in range(len(names))]
 
 
-def ratios(results: Results, title: str, profile: str) -> list[float]:
-    """Return a profile's ratio to PostgreSQL's own settings for each round."""
-    return [mine / base for mine, base in zip(results[title, profile], results[title, BASE], strict=True)]
-
-
 def report(results: Results, titles: Sequence[str], profiles: Sequence[str]) -> str:
-    """Return a table: transactions a second with PostgreSQL's own settings, then everybody's ratio to it."""
-    others = [profile for profile in profiles if profile != BASE]
-    lines = [
-        f"| pgbench | {BASE}, transactions a second | {' | '.join(others)} |",
-        f"|---|---|{'---|' * len(others)}",
-    ]
+    """Return a table: each profile's ratio to PostgreSQL's own settings, as median, least and most of all rounds."""
+    lines = [f"| pgbench | {' | '.join(profiles)} |", f"|---|{'---|' * len(profiles)}"]
     for title in titles:
-        base = Spread.of(results[title, BASE])
-        cells = [f"{base.median:.0f} ({base.least:.0f}..{base.most:.0f})"]
-        cells += [str(Spread.of(ratios(results, title, profile))) for profile in others]
+        cells = [str(Spread.of(results[title, profile])) for profile in profiles]
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -164,8 +160,9 @@ class Place:
 
     def pgbench(self, scale: int, script: str, clients: int, seconds: float) -> str:
         """Run pgbench and return what it prints."""
-        words = ("-h", self.home, "-U", "bench", "-b", script, "-c", str(clients), "-j", "2", "-T", str(int(seconds)))
-        return self.program("pgbench", *words, f"scale{scale}", timeout=seconds + 120)
+        words = ("-h", self.home, "-U", "bench", "-b", script, "-c", str(clients), "-j", "2", "-T", str(int(seconds)), "-P", "1")
+        both = ("sh", "-c", 'exec "$@" 2>&1', "sh")  # progress is written to the other output
+        return self.do(*both, f"{self.programs}/pgbench", *words, f"scale{scale}", timeout=seconds + 120)
 
     def remove(self) -> None:
         """Stop it at once and remove everything."""
@@ -187,8 +184,8 @@ def local_programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def place(where: str) -> Iterator[Place]:
-    """Yield a place and clean up after it, whatever happens."""
+def places(where: str, release: int) -> Iterator[tuple[Place, Place]]:
+    """Yield two clusters side by side and clean up after them, whatever happens."""
     programs = local_programs() if where != "container" else None
     if programs is None and where == "machine":
         raise Problem("no PostgreSQL server with pgbench here. Debian: apt-get install postgresql; or let it run in a container.")
@@ -197,26 +194,32 @@ def place(where: str) -> Iterator[Place]:
         prefix = ["env", "-C", "/"]
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *prefix]
-        found = Place(prefix, str(programs))
+        both = Place(prefix, str(programs)), Place(prefix, str(programs))
     else:
         say("bench: making a test host for it" + ("" if where else ", as this machine has no PostgreSQL server with pgbench"))
         engine.up()
-        images.build(12)
-        lab = Lab(LAB, [Host("db", 12, 11)])
-        found = Place(["docker", "exec", "-i", "-u", "postgres", "-w", "/", f"{LAB}-db"], "/usr/lib/postgresql/15/bin")
+        images.build(release)
+        lab = Lab(LAB, [Host("db", release, 11)])
+        prefix = ["docker", "exec", "-i", "-u", "postgres", "-w", "/", f"{LAB}-db"]
+        version = releases()[release]["postgresql"]
+        both = Place(prefix, f"/usr/lib/postgresql/{version}/bin"), Place(prefix, f"/usr/lib/postgresql/{version}/bin")
     try:
         if lab:
             lab.up()
             install = "mkdir -p /etc/postgresql-common && echo create_main_cluster=false >/etc/postgresql-common/createcluster.conf && "
-            install += "DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-15"
+            install += (
+                f"apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-{version}"
+            )
             run("docker", "exec", f"{LAB}-db", "sh", "-c", install, timeout=600)
-        found.make()
-        yield found
+        for one in both:
+            one.make()
+        yield both
     finally:
         if lab:
             lab.down()
         else:
-            found.remove()
+            for one in both:
+                one.remove()
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------
@@ -267,36 +270,45 @@ def checkpoints(server: Place, seconds: float) -> Iterator[None]:
 
 def measure(server: Place, scenario: Mapping[str, Any], seconds: float) -> float:
     """Return the transactions a second of one scenario with the settings that run now."""
-    server.sql("CHECKPOINT")
     with checkpoints(server, scenario.get("checkpoint_seconds", 0)):
-        return transactions(server.pgbench(scenario["scale"], scenario["script"], scenario["clients"], seconds))
+        return transactions(server.pgbench(scenario["scale"], scenario["script"], scenario["clients"], seconds), seconds)
 
 
-def compare(server: Place, data: Mapping[str, Any], plan: Mapping[str, Any]) -> Results:
+def side_by_side(base: Place, other: Place, scenario: Mapping[str, Any], seconds: float) -> float:
+    """Ask two clusters the same at the same time; return the ratio of the other's transactions to the first one's."""
+    for server in (base, other):
+        server.sql("CHECKPOINT")
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(measure, server, scenario, seconds) for server in (base, other)]
+        return asked[1].result() / asked[0].result()
+
+
+def compare(both: tuple[Place, Place], data: Mapping[str, Any], plan: Mapping[str, Any]) -> Results:
     """Run all rounds that fit into the time."""
     profiles, scenarios = all_profiles(data), data["scenarios"]
     results: Results = {(scenario["title"], name): [] for scenario in scenarios for name in profiles}
     deadline, longest = time.monotonic() + plan["minutes"] * 60, 0.0
-    server.start({})
-    for scenario in scenarios:
-        server.fill(scenario["scale"])
+    for server in both:
+        server.start({})
+        for scenario in scenarios:
+            server.fill(scenario["scale"])
     for number in range(plan["rounds"]):
         begun = time.monotonic()
         if begun + longest > deadline:
             say(f"bench: the time is up after {number} of {plan['rounds']} rounds")
             break
         measured: dict[tuple[str, str], float] = {}
+        base, other = both if number % 2 == 0 else both[::-1]
         for name in order(list(profiles), number):
-            server.start(profiles[name])
-            server.pgbench(min(scenario["scale"] for scenario in scenarios), "select-only", 8, 1)  # fills the caches
+            base.start(profiles[BASE])
+            other.start(profiles[name])
             for scenario in scenarios:
-                measured[scenario["title"], name] = measure(server, scenario, plan["seconds"])
-        # Half a round counts for nothing: every ratio is within one round.
+                measured[scenario["title"], name] = side_by_side(base, other, scenario, plan["seconds"])
+        # Half a round counts for nothing: it would show one order alone.
         for key, value in measured.items():
             results[key].append(value)
         longest = max(longest, time.monotonic() - begun)
         say(f"bench: round {number + 1} of {plan['rounds']} took {time.monotonic() - begun:.0f} s")
-    server.halt()
     return results
 
 
@@ -308,20 +320,21 @@ def interrupted(number: int, frame: Any) -> None:
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two minutes instead of ten; enough to see that it works")
+    parser.add_argument("--quick", action="store_true", help="four minutes instead of twenty; enough to see that it works")
     parser.add_argument("--where", choices=["machine", "container"], help="default: the machine when it has PostgreSQL, else a container")
+    parser.add_argument("--release", type=int, choices=sorted(releases()), help="in a container of this release of Debian")
     arguments = parser.parse_args()
     data = yaml.safe_load(DATA.read_text(encoding="utf-8"))
     signal.signal(signal.SIGTERM, interrupted)
     try:
-        with place(arguments.where or "") as server:
-            version = server.program("postgres", "--version").strip()
+        with places("container" if arguments.release else arguments.where or "", arguments.release or 12) as both:
+            version = both[0].program("postgres", "--version").strip()
             say(f"bench: {version}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} before it begins")
-            results = compare(server, data, data["runs"]["quick" if arguments.quick else "usual"])
+            results = compare(both, data, data["runs"]["quick" if arguments.quick else "usual"])
         if not all(results.values()):
             raise Problem("not one round was completed in the time.")
         rounds = len(next(iter(results.values())))
-        say(f"\nRatios to {BASE}: median of {rounds} rounds (least..most)\n")
+        say(f"\nRatios to {BASE} at the same time: median of {rounds} rounds (least..most)\n")
         say(report(results, [scenario["title"] for scenario in data["scenarios"]], list(data["profiles"])))
     except KeyboardInterrupt:
         stop("bench", Problem("interrupted; everything was removed."))

@@ -17,8 +17,6 @@ from support import CACHE, ROOT, Problem, run, stop
 BIN = Path(sys.executable).parent
 # Sanity looks at what users install. Tests and documentation are linted with the tree.
 NOT_INSTALLED = ("molecule/", "tests/unit/", "tests/harness/", "tests/probes/", "tests/sample_app/", "docs/")
-# What another version of ansible-core may judge differently.
-OF_CORE = ("ansible-doc", "compile", "import", "runtime-metadata", "validate-modules")
 # What ruff says of the same files and many more, in a second; pylint takes longer than all other tests together.
 SAID_BY_RUFF = () if os.environ.get("UPTIER_FULL") else ("pep8", "pylint")
 GET_PIP = """\
@@ -46,8 +44,8 @@ def copy_tree(parent: Path, without: tuple[str, ...] = ()) -> Path:
     return target
 
 
-def sanity(python: str, tests: tuple[str, ...] = ()) -> int:
-    """Run ansible-test sanity, all of it or some `tests`; each of them makes an environment of its own.
+def sanity(python: str) -> int:
+    """Run ansible-test sanity; each of its tests makes an environment of its own.
 
     ansible-test fetches get-pip.py from its makers' server, the only thing that does not come from the package index.
     It takes a cached one from the home directory, so it gets a home in which there is one.
@@ -70,9 +68,9 @@ def sanity(python: str, tests: tuple[str, ...] = ()) -> int:
         "PATH": f"{BIN}:{os.environ['PATH']}",
     }
     tree = copy_tree(CACHE / f"sanity_{python}", without=NOT_INSTALLED)
-    chosen = [("--test", test) for test in tests] or [("--skip-test", test) for test in SAID_BY_RUFF]
+    left_out = [word for test in SAID_BY_RUFF for word in ("--skip-test", test)]
     done = subprocess.run(
-        [BIN / "ansible-test", "sanity", "--python", python, "--color", "no", *(word for pair in chosen for word in pair)],
+        [BIN / "ansible-test", "sanity", "--python", python, "--color", "no", *left_out],
         cwd=tree,
         env=environment,
         stdout=subprocess.PIPE,
@@ -115,13 +113,11 @@ def galaxy() -> int:
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("check", choices=["sanity", "sanity-of-core", "galaxy"])
+    parser.add_argument("check", choices=["sanity", "galaxy"])
     arguments = parser.parse_args()
     try:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        if arguments.check == "galaxy":
-            raise SystemExit(galaxy())
-        raise SystemExit(sanity(version, OF_CORE if arguments.check == "sanity-of-core" else ()))
+        raise SystemExit(galaxy() if arguments.check == "galaxy" else sanity(version))
     except Problem as problem:
         stop("check_collection", problem)
 

@@ -188,7 +188,6 @@ def preparation() -> list[Stage]:
 def all_stages() -> list[Stage]:
     """Return every stage, in the order in which they start where nothing keeps them waiting."""
     unit: Command = ["pytest", "-q", "--color=no", "-p", "no:cacheprovider", "tests/unit"]
-    core = "sanity" if FULL else "sanity-of-core"
     stages = [
         *preparation(),
         Stage("yamllint", "lint", [[BIN / "yamllint", "-s", "-f", "parsable", "."]]),
@@ -202,8 +201,9 @@ def all_stages() -> list[Stage]:
         Stage("galaxy", "package", [python("scripts/check_collection.py", "galaxy")]),
         Stage("latest_syntax", "latest", syntax(LATEST), (NEWEST,)),
         Stage("latest_unit", "latest", [[LATEST / unit[0], *unit[1:], *(() if FULL else without_ansible())]], (NEWEST,)),
-        Stage("latest_sanity", "latest", [[LATEST / "python", "scripts/check_collection.py", core]], (NEWEST,)),
     ]
+    if FULL:
+        stages.append(Stage("latest_sanity", "latest", [[LATEST / "python", "scripts/check_collection.py", "sanity"]], (NEWEST,)))
     hosts = [molecule(name, minutes=40 if name == SHARED else 45 * ROUNDS) for name in scenarios()]
     given = budgets()
     for stage in stages:
