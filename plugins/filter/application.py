@@ -202,6 +202,7 @@ class FilterModule:
             "app_deploy_plan": deploy_plan,
             "app_deploy_failure": deploy_failure,
             "app_files": over_applications(application.files),
+            "app_jobs": over_applications(application.jobs),
             "app_metric_paths": over_applications(application.metric_paths),
             "app_host_header": application.host_header,
             "app_pools": over_applications(application.pools),
@@ -212,5 +213,7 @@ class FilterModule:
             "app_route_rules": application.route_rules,
             "app_routes": over_applications(application.routes),
             "app_server_name": server_name,
+            "app_timers": over_applications(application.timers),
+            "app_unclaimed": over_applications(application.unclaimed),
             "app_units": over_applications(application.units),
         }

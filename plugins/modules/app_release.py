@@ -128,6 +128,12 @@ options:
         description: Name at the router; its servers are named C(iPORT).
         type: str
         default: ""
+  jobs:
+    description:
+      - Units of the application's jobs, without C(.service), with which O(state=switched) ends. Timers and units of its other jobs are
+        removed; what runs of them comes to its end. Without it, jobs are left alone.
+    type: list
+    elements: str
   migrate:
     description: Command that brings the database to the release, run as the application's user in the release. Empty for none.
     type: str
@@ -285,7 +291,7 @@ def prepare(module: AnsibleModule, host: Host) -> dict[str, Any]:
             host.make_user()
         if not present:
             host.unpack(module.params["upload"], release)
-    pending = not present or host.plan(release).pending or host.unmigrated(release) or host.current() != release
+    pending = not present or host.plan(release).pending or host.unmigrated(release) or host.current() != release or bool(host.former_jobs())
     return {"changed": bool(steps), "release": release, "previous": host.current(), "pending": pending, "steps": steps}
 
 
@@ -301,6 +307,7 @@ def switch(module: AnsibleModule, host: Host) -> dict[str, Any]:
     steps = [f"migrated to {release}"] if migrate else []
     steps += [str(step) for step in [*planned.steps, *host.undrained()]]
     steps += [f"current is {release}"] if previous != release else []
+    steps += [f"remove {unit}.timer" for unit in host.former_jobs()]
     if not module.check_mode:
         host.begin()
         if migrate:
@@ -378,6 +385,7 @@ def main() -> None:
             "tolerate": {"type": "bool", "default": False},
             "archive": {"type": "path"},
             "services": {"type": "list", "elements": "dict", "default": [], "options": SERVICE},
+            "jobs": {"type": "list", "elements": "str"},
             "migrate": {"type": "str", "default": ""},
             "migrate_timeout": {"type": "int", "default": 600},
             "host_header": {"type": "str", "default": "localhost"},

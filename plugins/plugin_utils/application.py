@@ -25,9 +25,14 @@ from ansible_collections.uptier.platform.plugins.plugin_utils import domains
 
 # What a process needs at least, in MiB; below it a share is an error of the inventory and no limit.
 MEMORY_FLOOR_MB = 64
+# How long a job may take by default, and at most: a day, after which its claim would outlive the next day's.
+JOB_SECONDS, JOB_SECONDS_MOST = 3600, 86400
 # What a process may open to the pools: ten to the read-write and ten to the read-only one, as the usual drivers do.
 DATABASE_CONNECTIONS = 20
 TRUE, FALSE = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
+
+
+UNITS = "/etc/systemd/system"
 
 
 class ApplicationError(ValueError):
@@ -58,6 +63,8 @@ class Service(TypedDict):
     metrics: str
     env: dict[str, Any]
     limits: Limits
+    schedule: str  # when a job runs, as systemd writes it
+    timeout: int  # seconds after which a job is ended
 
 
 class Application(TypedDict):
@@ -95,6 +102,8 @@ class Unit(TypedDict):
     env: dict[str, Any]
     memory_mb: int
     cpu_percent: int
+    schedule: str
+    timeout: int
 
 
 @dataclass(frozen=True)
@@ -106,11 +115,24 @@ class Kind:
     routed: bool
     # Keys that it cannot do without.
     needs: tuple[str, ...]
+    # Started by a timer instead of being kept running; it has no instances, and one host runs it for all.
+    scheduled: bool = False
+    # Keys that mean nothing to it.
+    without: tuple[str, ...] = ()
 
 
+# Keys of what runs on a schedule.
+JOB = ("schedule", "timeout")
 KINDS: dict[str, Kind] = {
-    "web": Kind("serves requests", routed=True, needs=("command", "port", "health")),
-    "worker": Kind("serves no requests and is kept running", routed=False, needs=("command",)),
+    "web": Kind("serves requests", routed=True, needs=("command", "port", "health"), without=JOB),
+    "worker": Kind("serves no requests and is kept running", routed=False, needs=("command",), without=JOB),
+    "cron": Kind(
+        "runs on a schedule, on one host at a time",
+        routed=False,
+        needs=("command", "schedule"),
+        scheduled=True,
+        without=("port", "instances", "spare_instances", "health", "path", "domains", "websocket", "metrics"),
+    ),
 }
 
 
@@ -152,6 +174,8 @@ SERVICE: dict[str, Field] = {
     "metrics": Field("str"),
     "env": Field("dict", NOTHING),
     "limits": Field("dict", NOTHING),
+    "schedule": Field("str"),
+    "timeout": Field("int", JOB_SECONDS),
 }
 LIMITS: dict[str, Field] = {"memory_mb": Field("int", 0), "cpu_percent": Field("int", 0)}
 
@@ -241,6 +265,12 @@ def routed(service: Mapping[str, Any]) -> bool:
     return kind is not None and kind.routed
 
 
+def scheduled(service: Mapping[str, Any]) -> bool:
+    """Tell whether a service is a job, which a timer starts."""
+    kind = KINDS.get(service["kind"])
+    return kind is not None and kind.scheduled
+
+
 def completed(given: Any) -> list[Application]:
     """Return all applications with every key. Completing what is complete changes nothing."""
     found = []
@@ -282,6 +312,8 @@ def all_domains(application: Application) -> list[str]:
 
 def processes(service: Service) -> int:
     """Return how many processes of a service a host runs at once, during a release too."""
+    if scheduled(service):
+        return 1
     return service["instances"] + (service["spare_instances"] if routed(service) else 0)
 
 
@@ -290,7 +322,7 @@ def services(applications: Iterable[Application]) -> list[Unit]:
     found: list[Unit] = []
     for application in applications:
         for service in application["services"]:
-            port, count = service["port"], service["instances"]
+            port, count = service["port"], 0 if scheduled(service) else service["instances"]
             found.append(
                 {
                     "application": application["name"],
@@ -312,6 +344,8 @@ def services(applications: Iterable[Application]) -> list[Unit]:
                     "env": service["env"],
                     "memory_mb": service["limits"]["memory_mb"],
                     "cpu_percent": service["limits"]["cpu_percent"],
+                    "schedule": service["schedule"],
+                    "timeout": service["timeout"],
                 }
             )
     return found
@@ -412,7 +446,9 @@ def units(applications: Iterable[Application], memory_mb: int, share: float) -> 
                 f"{service['unit']} may take {service['memory_mb']} MiB in each process, more than the {memory_mb} MiB of the host. "
                 "Lower limits.memory_mb of the service, or leave it out."
             )
-    slots = {service["unit"]: len(service["instances"]) + service["spares"] for service in found}
+    slots = {
+        service["unit"]: len(service["instances"]) + service["spares"] or 1 for service in found
+    }  # a job has no instance, and one process
     left = memory_mb * share - sum(service["memory_mb"] * slots[service["unit"]] for service in found)
     open_slots = sum(slots[service["unit"]] for service in found if not service["memory_mb"])
     each = int(left // open_slots) if open_slots else 0
@@ -440,10 +476,38 @@ def files(applications: Iterable[Application], found: Iterable[Unit]) -> list[di
         if application["migrate"] and application["database"]:
             wanted.append({"src": "migrate.env.j2", "dest": f"{dest}.migrate.env", "mode": "0600", "secret": True, "vars": extra})
     for service in found:
-        if service["application"] in deployed:
-            dest = f"/etc/systemd/system/{service['unit']}@.service"
-            wanted.append({"src": "service.j2", "dest": dest, "vars": {"__app_service": dict(service)}})
+        if service["application"] not in deployed:
+            continue
+        extra = {"__app_service": dict(service), "__app_job": scheduled(service)}
+        wanted.append({"src": "service.j2", "dest": f"{UNITS}/{service['unit']}{'' if scheduled(service) else '@'}.service", "vars": extra})
+        if scheduled(service):
+            wanted.append({"src": "timer.j2", "dest": f"{UNITS}/{service['unit']}.timer", "vars": extra})
     return wanted
+
+
+def timers(applications: Iterable[Application]) -> list[dict[str, Any]]:
+    """Return the timers of jobs as systemd_units takes them."""
+    return [
+        {"name": f"{service['unit']}.timer", "restart_files": [f"{UNITS}/{service['unit']}.timer"]}
+        for service in services(application for application in applications if application["release"])
+        if scheduled(service)
+    ]
+
+
+def unclaimed(applications: Iterable[Application], hosts: int) -> list[str]:
+    """Return the jobs that every one of several hosts would run: nothing that they share says who has run one."""
+    return [
+        service["unit"]
+        for application in applications
+        if hosts > 1 and not application["cache"]
+        for service in services([application])
+        if scheduled(service)
+    ]
+
+
+def jobs(applications: Iterable[Application], name: str) -> list[str]:
+    """Return the units of an application's jobs, without their suffix."""
+    return [service["unit"] for service in services(applications) if service["application"] == name and scheduled(service)]
 
 
 def release_services(found: Iterable[Unit], name: str) -> list[dict[str, Any]]:
@@ -454,7 +518,7 @@ def release_services(found: Iterable[Unit], name: str) -> list[dict[str, Any]]:
             "backend": service["unit"] if service["routed"] else "",
         }
         for service in found
-        if service["application"] == name
+        if service["application"] == name and not scheduled(service)
     ]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.uptier.platform.plugins.plugin_utils import application as model
-from ansible_collections.uptier.platform.plugins.plugin_utils import domains, reserved
+from ansible_collections.uptier.platform.plugins.plugin_utils import calendars, domains, reserved
 from ansible_collections.uptier.platform.plugins.plugin_utils.ports import LAST, UNPRIVILEGED
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem, listed, nearest
 
@@ -223,6 +223,9 @@ def _service(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
         for key in model.KINDS[kind].needs:
             if key not in unusable and value(key) in (None, 0) and key != "command":
                 yield Problem(f"{where}: {key}", *_needed(key, kind))
+        yield from _foreign(where, entry, kind)
+        if model.KINDS[kind].scheduled:
+            yield from _job(where, value("schedule"), value("timeout"))
     yield from _numbers(where, value, bool(kind) and kind in model.KINDS and model.KINDS[kind].routed)
     for key, pattern, fix in (
         ("health", HEALTH, "Write the path alone, from its slash, for example health: /api/health."),
@@ -249,7 +252,34 @@ def _service(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
                 yield Problem(f"{where}: limits: {key}", f"is {amount}", f"Use {least} or more, or leave it out.")
 
 
+def _foreign(where: str, entry: Mapping[str, Any], kind: str) -> Iterator[Problem]:
+    """Find keys that say something other than their default, and that mean nothing to a kind."""
+    for key in model.KINDS[kind].without:
+        field, given = model.SERVICE[key], entry.get(key)
+        try:
+            unsaid = given is None or model.READERS[field.type](given) == model.READERS[field.type](field.default)
+        except ValueError:
+            continue
+        if not unsaid:
+            meant = [name for name, known in model.KINDS.items() if key not in known.without]
+            yield Problem(
+                f"{where}: {key}", f"is set, and means nothing to a service of kind {kind}", f"Remove it; {listed(meant)} may have it."
+            )
+
+
+def _job(where: str, schedule: str | None, timeout: int | None) -> Iterator[Problem]:
+    for problem in calendars.problems_of("schedule", schedule or ""):
+        yield Problem(f"{where}: schedule", problem.seen, problem.fix)
+    if timeout is not None and not 1 <= timeout <= model.JOB_SECONDS_MOST:
+        yield Problem(f"{where}: timeout", f"is {timeout}", f"Write the seconds after which it is ended, 1 to {model.JOB_SECONDS_MOST}.")
+
+
 def _needed(key: str, kind: str) -> tuple[str, str]:
+    if key == "schedule":
+        return (
+            f"is missing, and a service of kind {kind} is started by it",
+            'Write when it runs as systemd does, for example schedule: "*-*-* 03:00:00"; systemd-analyze calendar shows when that is.',
+        )
     if key == "port":
         return (
             f"is missing, and a service of kind {kind} is asked on one",

@@ -54,7 +54,7 @@ def choose(request: Request, applications: Sequence[model.Application], seen: Ma
         )
     if found is None:
         return Choice(refusals=tuple(said))
-    services = [one["name"] for one in found["services"]]
+    services = [one["name"] for one in found["services"] if not model.scheduled(one)]
     service = request.service or next(iter(services), "")
     if service not in services:
         what = f"{found['name']} has no service {service}" if service else f"{found['name']} has no service that a command could run as"

@@ -390,6 +390,7 @@ def services_of(application: model.Application) -> tuple[Service, ...]:
             unit["spares"],
         )
         for unit in model.services([application])
+        if not model.scheduled(unit)
     )
 
 

@@ -436,6 +436,19 @@ def pool_sizes(context: Context, host: str) -> list[int]:
     return [pool["size"] for pool in application.pools(context.completed, len(context.hosts("app")), budget)]
 
 
+def check_jobs(context: Context) -> list[Problem]:
+    """Look for jobs that every application host would run."""
+    hosts = context.hosts("app")
+    return [
+        Problem(
+            f"job {unit}",
+            f"would be run by each of {len(hosts)} application hosts: its application has no cache, where they agree on who runs it",
+            "Set cache: true for the application.",
+        )
+        for unit in application.unclaimed(context.completed, len(hosts))
+    ]
+
+
 def check_connections(context: Context) -> list[Problem]:
     """Follow the connections from the processes through the pools to the server; at each step there must be enough."""
     hosts, servers = context.hosts("app"), context.hosts("postgresql")
@@ -935,6 +948,7 @@ CHECKS = (
     check_parts,
     check_redis,
     check_connections,
+    check_jobs,
     check_pools,
     check_objects,
     check_applications,

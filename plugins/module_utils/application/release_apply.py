@@ -415,7 +415,40 @@ class Host:
             self.done.append(f"current is {release}")
         if self.options["commit"]:
             self.commit(former)
+        self.remove_jobs()
         self.prune()
+
+    def former_jobs(self) -> list[str]:
+        """Return the units of jobs that have a timer on this host, and are none of the application's any more."""
+        wanted = self.options.get("jobs")
+        if wanted is None:
+            return []
+        mark = f"X-Application={self.name}\n"  # of the role's template: another unit may have a name that begins like ours
+        return [path.stem for path in sorted(UNITS.glob(f"{self.name}-*.timer")) if path.stem not in wanted and mark in read(path)]
+
+    def remove_jobs(self) -> None:
+        """Remove jobs that the application has no more. One that runs comes to its end."""
+        former = self.former_jobs()
+        for unit in former:
+            self.systemctl("disable", "--now", f"{unit}.timer")
+            # The timer goes last: while it is there, a run that is killed here is finished by the next one.
+            (UNITS / f"{unit}.service").unlink(missing_ok=True)
+            (UNITS / f"{unit}.timer").unlink(missing_ok=True)
+            self.done.append(f"remove {unit}.timer")
+        if former:
+            self.systemctl("daemon-reload")
+
+    def at_work(self) -> set[str]:
+        """Return the releases in which a process works: a job keeps the one that was current when it began."""
+        folder, found = f"{self.base / 'releases'}/", set()
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                place = os.readlink(process / "cwd")
+            except OSError:  # it has ended
+                continue
+            if place.startswith(folder):
+                found.add(place.removeprefix(folder).partition("/")[0])
+        return found
 
     def commit(self, former: str) -> None:
         """End a release that stays: `former` is what this host ran, unless a release that did not end began with something else."""
@@ -438,7 +471,7 @@ class Host:
 
     def prune(self) -> None:
         used = {state.release for instances in self.seen().values() for state in instances.values()}
-        used |= {self.current(), self.linked("previous"), self.origin() or ""}
+        used |= {self.current(), self.linked("previous"), self.origin() or "", *self.at_work()}
         moments = [(name, float(manifest.get("unpacked_at", 0))) for name, manifest in self.releases().items()]
         for name in prunable(moments, self.options["keep"], used):
             shutil.rmtree(self.base / "releases" / name, ignore_errors=True)

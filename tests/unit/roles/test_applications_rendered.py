@@ -23,6 +23,30 @@ CASES: dict[str, dict[str, Any]] = {
     "web": {"name": "shop", "version": "1", "release": "r", "services": [WEB]},
     "stores without a migration": {"name": "shop", "database": True, "cache": True, "version": "1", "release": "r", "services": [WEB]},
     "wildcard": {"name": "shop", "version": "1", "release": "r", "domains": ["*.Müller.test", "shop.test"], "services": [WEB]},
+    "job": {
+        "name": "shop",
+        "version": "1",
+        "release": "r",
+        "services": [{"name": "tidy", "kind": "cron", "command": "w", "schedule": "daily"}],
+    },
+    "shared job": {
+        "name": "shop",
+        "cache": True,
+        "version": "1",
+        "release": "r",
+        "services": [
+            WEB,
+            {
+                "name": "tidy",
+                "kind": "cron",
+                "command": "bin/tidy --all",
+                "schedule": "Mon..Fri *-*-* 03:00:00 Europe/Berlin",
+                "timeout": 90,
+                "env": {"PRICE": "costs $5"},
+                "limits": {"memory_mb": 300, "cpu_percent": 50},
+            },
+        ],
+    },
     "everything": {
         "name": "shop",
         "domains": ["shop.test"],
@@ -72,7 +96,9 @@ EVERYTHING = """{% set all = namespace(values={}, files=[], texts={}) %}
 {% for name in names %}{% set all.values = all.values | combine({name: lookup('ansible.builtin.vars', name)}) %}{% endfor %}
 {% for template in templates %}{% set all.files = all.files + [{'role': role, 'src': template, 'dest': template[:-3]}] %}{% endfor %}
 {% if files %}
-{% for file in lookup('ansible.builtin.vars', files) %}{% set all.files = all.files + [file | combine({'role': role})] %}{% endfor %}
+{% for file in lookup('ansible.builtin.vars', files) %}
+{% set all.files = all.files + [file | combine({'role': role})] %}
+{% endfor %}
 {% endif %}
 {% endfor %}
 {% for file in all.files %}
@@ -111,8 +137,11 @@ def test_optional_means_optional(rendered: dict[str, Any], case: str) -> None:
     assert [pool["name"] for pool in values["pgbouncer_databases"]] == (["shop", "shop_ro"] if application.get("database") else [])
     assert ("shop.env" in texts) == ("release" in application)
     assert ("shop.migrate.env" in texts) == ("migrate" in application)
-    units = {f"shop-{service['name']}@.service" for service in application.get("services", [])}
+    jobs = {f"shop-{service['name']}" for service in application.get("services", []) if service.get("kind") == "cron"}
+    units = {f"shop-{service['name']}@.service" for service in application.get("services", []) if service.get("kind") != "cron"}
     assert {name for name in texts if name.endswith("@.service")} == units
+    assert {name for name in texts if name.endswith(".timer")} == {f"{job}.timer" for job in jobs}
+    assert {f"{job}.service" for job in jobs} <= set(texts)
     assert {"haproxy.cfg", "pgbouncer.ini", "users.acl"} <= set(texts)
 
 
@@ -127,6 +156,37 @@ def test_a_wildcard_leads_to_the_same_service_at_gateway_and_router(rendered: di
     ) in texts["haproxy.cfg"]
     assert " hdr Host uptier-probe.xn--mller-kva.test " in texts["haproxy.cfg"]
     assert values["acme_sites"] == [{"name": "shop", "domains": ["*.xn--mller-kva.test", "shop.test"]}]
+
+
+def test_a_job_is_started_by_its_timer_and_ends(rendered: dict[str, Any]) -> None:
+    texts = rendered["shared job"]["texts"]
+    unit, timer = texts["shop-tidy.service"], texts["shop-tidy.timer"]
+    claim = "/usr/bin/python3 /usr/local/lib/uptier/run-once/run_once.py"
+    for line in (
+        "Type=oneshot",
+        "WorkingDirectory=/opt/uptier/apps/shop/current",
+        "EnvironmentFile=/etc/uptier/apps/shop.env",
+        "ExecStart=/opt/uptier/apps/shop/current/bin/tidy --all",
+        f'ExecCondition={claim} claim shop-tidy 120 "Mon..Fri *-*-* 03:00:00 Europe/Berlin"',
+        f"ExecStopPost={claim} release shop-tidy",
+        "TimeoutStartSec=90",
+        "MemoryMax=300M",
+        "CPUQuota=50%",
+        'Environment="PRICE=costs $5"',
+    ):
+        assert f"{line}\n" in unit
+    # What sandboxes an instance sandboxes a job.
+    kept = [
+        line
+        for line in texts["shop-web@.service"].split("OOMPolicy=")[1].splitlines()
+        if "=" in line and not line.startswith(("Syslog", "WantedBy"))
+    ]
+    assert [line for line in kept if line not in unit] == []
+    assert not [word for word in ("%i", "Restart=", "[Install]") if word in unit]
+    assert "\nOnCalendar=Mon..Fri *-*-* 03:00:00 Europe/Berlin\n" in timer
+    assert "\nPersistent=true\n" in timer
+    assert "\nX-Application=shop\n" in timer
+    assert "Condition" not in rendered["job"]["texts"]["shop-tidy.service"], "a host alone asks nobody"
 
 
 def test_signs_that_mean_something_to_a_daemon_arrive(rendered: dict[str, Any]) -> None:

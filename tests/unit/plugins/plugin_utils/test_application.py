@@ -33,6 +33,7 @@ def test_what_is_left_out_is_filled_in() -> None:
                 "name": "web", "kind": "web", "command": "run", "port": 3000, "instances": 1, "spare_instances": 1, "database_connections": 20,
                     "health": "",
                 "path": "/", "domains": [], "websocket": False, "metrics": "", "env": {}, "limits": {"memory_mb": 0, "cpu_percent": 0},
+                "schedule": "", "timeout": 3600,
             }
         ],
     }  # fmt: skip
@@ -196,3 +197,27 @@ def test_the_services_of_one_application_are_handed_to_the_release() -> None:
                 "backend": "other-web",
         }
     ]  # fmt: skip
+
+
+JOB = {"name": "tidy", "kind": "cron", "command": "w", "schedule": "daily"}
+
+
+def test_a_job_has_no_instance_and_one_process() -> None:
+    given = [
+        {"name": "shop", "version": "1", "release": "r", "services": [JOB, {"name": "web", "command": "w", "port": 3000, "health": "/up"}]}
+    ]
+    found = module.completed(given)
+    job, web = module.units(found, 1000, 0.9)
+    assert (job["instances"], job["schedule"], job["timeout"]) == ([], "daily", 3600)
+    assert job["memory_mb"] == web["memory_mb"] == 300  # its own, that of the instance and of the one that starts with a release
+    assert [module.processes(service) for service in found[0]["services"]] == [1, 2]
+    assert [service["unit"] for service in module.release_services([job, web], "shop")] == ["shop-web"]
+    assert module.jobs(found, "shop") == ["shop-tidy"]
+    assert module.jobs(found, "shops") == []
+    assert [timer["name"] for timer in module.timers(found)] == ["shop-tidy.timer"]
+    assert module.timers(module.completed([{"name": "shop", "services": [JOB]}])) == [], "nothing of it is on a host"
+
+
+@pytest.mark.parametrize(("cache", "hosts", "unclaimed"), [(False, 1, []), (False, 2, ["shop-tidy"]), (True, 2, [])])
+def test_several_hosts_have_to_agree_on_who_runs_a_job(cache: bool, hosts: int, unclaimed: list[str]) -> None:
+    assert module.unclaimed(module.completed([{"name": "shop", "cache": cache, "services": [JOB]}]), hosts) == unclaimed

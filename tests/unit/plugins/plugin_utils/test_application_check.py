@@ -29,6 +29,10 @@ def web(**more: Any) -> dict[str, Any]:
     return {**WEB, **more}
 
 
+def job(**more: Any) -> dict[str, Any]:
+    return {"name": "nightly", "kind": "cron", "command": "node x", "schedule": "daily", **more}
+
+
 def said(*applications: Any) -> list[str]:
     return [str(problem) for problem in module.problems(list(applications))]
 
@@ -48,6 +52,7 @@ def said(*applications: Any) -> list[str]:
         [shop({"name": "worker", "kind": "worker", "command": "w", "instances": 3}, migrate="node -e 'x'")],
         [shop(web(path="/api"), web(name="site", port=4000)), {"name": "blog", "domains": ["blog.test"]}],
         [shop(web(health="/ready?full=1&deep", metrics="/metrics"))],
+        [shop(web(), job(), job(name="tidy", schedule="Mon *-*-* 03:00", timeout="90", instances=1, limits={"memory_mb": 100}))],
     ],
 )
 def test_what_is_right_has_no_problem(applications: list[Any]) -> None:
@@ -100,8 +105,8 @@ def test_what_is_right_has_no_problem(applications: list[Any]) -> None:
             "is 'metrics', which does not begin with a slash. "
             "Write the path alone, from its slash, for example metrics: /metrics.",
         ),
-        ({"kind": "wrker"}, "kind", "is 'wrker', which is not a valid value. Did you mean worker? Use one of web, worker."),
-        ({"kind": "cron"}, "kind", "is 'cron', which is not a valid value. Use one of web, worker."),
+        ({"kind": "wrker"}, "kind", "is 'wrker', which is not a valid value. Did you mean worker? Use one of web, worker, cron."),
+        ({"kind": "batch"}, "kind", "is 'batch', which is not a valid value. Use one of web, worker, cron."),
         ({"command": ""}, "command", "is missing. Every entry has one; it is what the unit starts, for example command: node dist/server.js."),
         ({"command": True}, "command", 'is the truth value true, which is not text. Quote it: command: "...".'),
         ({"command": "a\nb"}, "command", "has more than one line, or a control character. Write one line, or put the lines into a script of the release."),
@@ -355,3 +360,42 @@ def test_a_secret_environment_of_no_application() -> None:
     ]
     assert "s3cret" not in " ".join(found)
     assert module.secret_environment_problems([], {}) == []
+
+
+@pytest.mark.parametrize(
+    ("service", "key", "seen_and_fix"),
+    [
+        (
+            job(schedule=""),
+            "schedule",
+            "is missing, and a service of kind cron is started by it. Write when it runs as systemd does, for example "
+            'schedule: "*-*-* 03:00:00"; systemd-analyze calendar shows when that is.',
+        ),
+        (
+            job(schedule="0 */6 * * *"),
+            "schedule",
+            "is '0 */6 * * *', which is cron's way to write it. Write it as systemd does: \"*-*-* 00/6:00:00\".",
+        ),
+        (
+            job(schedule="every day"),
+            "schedule",
+            "is 'every day', which is no time for a timer. Write it as systemd does, for example "
+            '"Mon..Sat *-*-* 01:00:00 UTC"; systemd-analyze calendar shows when that is.',
+        ),
+        (job(timeout=0), "timeout", "is 0. Write the seconds after which it is ended, 1 to 86400."),
+        (job(timeout=86401), "timeout", "is 86401. Write the seconds after which it is ended, 1 to 86400."),
+        (job(instances=2), "instances", "is set, and means nothing to a service of kind cron. Remove it; web, worker may have it."),
+        (job(port=4000), "port", "is set, and means nothing to a service of kind cron. Remove it; web, worker may have it."),
+        (job(health="/up"), "health", "is set, and means nothing to a service of kind cron. Remove it; web, worker may have it."),
+        (job(domains=["a.test"]), "domains", "is set, and means nothing to a service of kind cron. Remove it; web, worker may have it."),
+    ],
+)
+def test_a_job(service: dict[str, Any], key: str, seen_and_fix: str) -> None:
+    assert said(shop(service)) == [f"{SHOP}, service nightly: {key} {seen_and_fix}"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("schedule", "daily"), ("timeout", 60)])
+def test_what_is_kept_running_has_no_schedule(key: str, value: Any) -> None:
+    assert said(shop(web(**{key: value}))) == [
+        f"{SHOP}, service web: {key} is set, and means nothing to a service of kind web. Remove it; cron may have it."
+    ]

@@ -592,6 +592,21 @@ def test_a_budget_without_a_connection_for_each_pool():
     )
 
 
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_job_that_every_host_would_run_is_named(cache):
+    found = context()
+    found.applications[0]["cache"] = cache
+    found.applications[0]["services"].append({"name": "nightly", "kind": "cron", "command": "x", "schedule": "daily"})
+    assert [str(problem) for problem in p.check_jobs(found)] == (
+        []
+        if cache
+        else [
+            "job shop-nightly would be run by each of 3 application hosts: its application has no cache, where they agree on who runs it. "
+            "Set cache: true for the application."
+        ]
+    )
+
+
 def test_without_a_database_connections_do_not_matter():
     found = context(prefixes=())
     found.applications[0]["database"] = False

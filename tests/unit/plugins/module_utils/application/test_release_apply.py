@@ -149,6 +149,31 @@ def test_the_release_before_is_never_removed(place: Place, commit: bool, kept: l
     assert sorted(place.host().releases()) == kept
 
 
+def test_a_release_in_which_a_job_works_is_kept(place: Place) -> None:
+    process = place.root / "proc/4711"
+    process.mkdir(parents=True)
+    (process / "cwd").symlink_to(place.root / "opt/uptier/apps/shop/releases/1/dist")
+    place.switch("2", commit=True)
+    place.switch("3", commit=True, keep=0)
+    assert sorted(place.host().releases()) == ["1", "2", "3"]
+    (process / "cwd").unlink()
+    place.switch("3", commit=True, keep=0)
+    assert sorted(place.host().releases()) == ["2", "3"]
+
+
+def test_a_job_that_the_application_has_no_more_goes_and_others_stay(place: Place) -> None:
+    for unit, application in (("shop-old", "shop"), ("shop-new", "shop"), ("shop-theirs", "another")):
+        (place.root / f"{unit}.timer").write_text(f"[Unit]\nX-Application={application}\n", encoding="utf-8")
+        (place.root / f"{unit}.service").write_text("", encoding="utf-8")
+    assert place.host().former_jobs() == [], "nobody has said which jobs there are"
+    place.systemd.did.clear()
+    place.switch("1", commit=True, jobs=["shop-new"])
+    assert place.systemd.did == ["disable shop-old.timer", "systemctl daemon-reload"]
+    assert sorted(path.name for path in place.root.glob("shop-*.*")) == [
+        "shop-new.service", "shop-new.timer", "shop-theirs.service", "shop-theirs.timer",
+    ]  # fmt: skip
+
+
 def test_stopping_drains_first_and_keeps_what_an_instance_runs(place: Place) -> None:
     place.systemd.did.clear()
     place.router.told.clear()
