@@ -3,13 +3,15 @@
 """Which of several hosts runs a job. They agree in the application's own Redis. Standard library only.
 
 All hosts have the timer. A run is known by the time at which the schedule comes next: it is the same on every host, however much their
-clocks differ, and also where a timer makes up for what an outage has missed. The first host that takes it runs the job. A second key
-is held while it runs, so that none begins meanwhile; it ends with the job, or expires when no job of that length can be running.
+clocks differ, and also where a timer makes up for what an outage has missed. The first host that takes it runs the job. A second field
+is held while it runs, so that none begins meanwhile; it ends with the job, or counts no more when no job of that length can be running.
+All of it is one hash without an expiry: a cache that is full evicts keys that have one, and a job would run twice.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,11 +19,15 @@ from typing import Any
 
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, RespError, Unreachable
 
-# systemd-analyze calendar shows the next time in the host's own zone and, where that is another one, in UTC.
-NEXT = re.compile(r"(?:Next elapse|\(in UTC\)): *(?:[A-Za-z]{3} )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? UTC")
-# A host whose timer is late comes after the next time too; what it then asks for is another run.
+# systemd-analyze calendar shows the next time in the host's own zone and, where that has another offset or ever had one, in UTC.
+NEXT = re.compile(r"(?:Next elapse|\(in UTC\)): *(?:[A-Za-z]{3} )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? (?:UTC|GMT)")
+WRITTEN = "%Y-%m-%dT%H:%M:%SZ"
+TIME = re.compile(r"\d{4}-\d\d-\d\dT")
+# How long a run is remembered after the time that it is known by.
 KEPT = timedelta(hours=1)
-NEVER = "never"
+RUNNING = "running"
+# What a failover of Redis, or its start, answers meanwhile.
+PASSING = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN")
 HOPS = 5
 Dial = Callable[[str, int], Connection]
 
@@ -38,8 +44,10 @@ class Outcome:
     why: str = ""
 
 
-def coming(shown: str, now: datetime) -> tuple[str, int]:
-    """Return what a run is known by, and for how many seconds, from what `systemd-analyze calendar` shows at a time.
+def coming(shown: str, schedule: str) -> str:
+    """Return what a run is known by, from what `systemd-analyze calendar` shows of a schedule.
+
+    The schedule is part of it: another one may come at the same time next, and its runs before that are not those of this one.
 
     Raises:
         JobError: it shows neither a time nor that there is none.
@@ -47,30 +55,36 @@ def coming(shown: str, now: datetime) -> tuple[str, int]:
     found = NEXT.findall(shown)
     if not found:
         if re.search(r"Next elapse: *never", shown):
-            return NEVER, int(timedelta(days=1).total_seconds())
+            return f"never {schedule}"
         raise JobError(f"systemd-analyze calendar names no time: {shown.strip()[:300]!r}")
     at = datetime.strptime(found[-1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ"), int((max(at - now, timedelta()) + KEPT).total_seconds())
+    return f"{at.strftime(WRITTEN)} {schedule}"
 
 
 class Claims:
     """Keys of one application in its Redis, a cluster or a single server."""
 
-    def __init__(self, nodes: list[tuple[str, int]], dial: Dial) -> None:
+    def __init__(self, nodes: list[tuple[str, int]], dial: Dial, patience: float = 0) -> None:
         self.nodes, self.dial = nodes, dial
+        self.deadline = time.monotonic() + patience
 
     def ask(self, *command: str | int) -> Any:
-        """Ask the node that has the key, whichever it is.
+        """Ask the node that has the key, whichever it is; while a failover may be going on, again.
 
         Raises:
             JobError: none of them can be asked, or the one that has the key refuses.
         """
-        said = []
-        for node in self.nodes:
-            try:
-                return self._follow(node, *command)
-            except (Unreachable, RespError) as error:
-                said.append(str(error))
+        while True:
+            said, passing = [], False
+            for node in self.nodes:
+                try:
+                    return self._follow(node, *command)
+                except (Unreachable, RespError) as error:
+                    said.append(str(error))
+                    passing |= isinstance(error, Unreachable) or error.code in PASSING
+            if not passing or time.monotonic() + 1 > self.deadline:
+                break
+            time.sleep(1)
         raise JobError(f"Redis cannot be asked: {'; '.join(dict.fromkeys(said)) or 'no node is given'}")
 
     def _follow(self, node: tuple[str, int], *command: str | int) -> Any:
@@ -89,18 +103,32 @@ class Claims:
                     node = (host or node[0], int(port))
         raise RespError(f"MOVED {HOPS} times, at last to {node[0]}:{node[1]}")
 
-    def claim(self, prefix: str, run: str, kept: int, lasts: int, holder: str) -> Outcome:
+    def claim(self, key: str, run: str, lasts: int, holder: str, now: datetime) -> Outcome:
         """Take a run for a holder and keep others from beginning while it lasts, `lasts` seconds at most."""
-        if self.ask("SET", f"{prefix}:{run}", holder, "NX", "EX", kept) is None:
-            return Outcome(False, f"the run before {run} is that of {self._holder(f'{prefix}:{run}')}")
-        if self.ask("SET", f"{prefix}:running", holder, "NX", "EX", lasts) is None:
-            return Outcome(False, f"the one before still runs on {self._holder(f'{prefix}:running')}")
+        if not self._take(key, run, holder):
+            return Outcome(False, f"the run before {run.partition(' ')[0]} is that of {self._holder(key, run)}")
+        until = f"{int(now.timestamp()) + lasts} {holder}"
+        if self._take(key, RUNNING, until):
+            return Outcome(True)
+        other = str(self.ask("HGET", key, RUNNING) or "0 another host")
+        if int(other.partition(" ")[0]) > now.timestamp():
+            return Outcome(False, f"the one before still runs on {other.split()[1]}")
+        # Whoever held it has died. Only the host that has taken a run comes here.
+        self.ask("HSET", key, RUNNING, until)
         return Outcome(True)
 
-    def release(self, prefix: str, holder: str) -> None:
-        """Let others begin, where this holder is the one that runs."""
-        if self.ask("GET", f"{prefix}:running") == holder:
-            self.ask("DEL", f"{prefix}:running")
+    def release(self, key: str, holder: str, now: datetime) -> None:
+        """Let others begin, where this holder is the one that runs, and forget runs that nobody asks for any more."""
+        if str(self.ask("HGET", key, RUNNING)).partition(" ")[2] != holder:
+            return
+        self.ask("HDEL", key, RUNNING)
+        past = [run for run in self.ask("HKEYS", key) if TIME.match(run) and run < (now - KEPT).strftime(WRITTEN)]
+        if past:
+            self.ask("HDEL", key, *past)
 
-    def _holder(self, key: str) -> str:
-        return str(self.ask("GET", key) or "another host").partition(" ")[0]
+    def _take(self, key: str, field: str, value: str) -> bool:
+        # Where an answer was lost and the question repeated, it is this holder's own already.
+        return bool(self.ask("HSETNX", key, field, value)) or self.ask("HGET", key, field) == value
+
+    def _holder(self, key: str, run: str) -> str:
+        return str(self.ask("HGET", key, run) or "another host").partition(" ")[0]

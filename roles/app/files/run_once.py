@@ -23,6 +23,8 @@ from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import 
 # For what is done before and after the job itself.
 MARGIN = 60
 SECONDS = 5.0
+# A failover of the cache takes less; nobody may come back for a job that is due once a day.
+PATIENCE = 20.0
 
 
 def claims(environment: Mapping[str, str]) -> Claims:
@@ -38,7 +40,7 @@ def claims(environment: Mapping[str, str]) -> Claims:
             context.minimum_version = ssl.TLSVersion.TLSv1_2
         return Connection(host, port, context, environment.get("REDIS_USERNAME", ""), environment.get("REDIS_PASSWORD", ""), SECONDS)
 
-    return Claims(nodes, dial)
+    return Claims(nodes, dial, PATIENCE)
 
 
 def schedule(text: str, environment: Mapping[str, str]) -> str:
@@ -53,14 +55,14 @@ def main() -> int:
     """Do what the arguments say; return the status for systemd."""
     word, unit, *more = sys.argv[1:]
     environment = os.environ
-    prefix = f"{environment.get('REDIS_PREFIX', '')}cron:{unit}"
+    key = f"{environment.get('REDIS_PREFIX', '')}cron:{unit}"
     holder = f"{environment.get('APP_HOST', 'unknown')} {environment.get('INVOCATION_ID', '')}"
     try:
         if word == "release":
-            claims(environment).release(prefix, holder)
+            claims(environment).release(key, holder, datetime.now(UTC))
             return 0
-        run, kept = coming(schedule(more[1], environment), datetime.now(UTC))
-        outcome = claims(environment).claim(prefix, run, kept, int(more[0]) + MARGIN, holder)
+        run = coming(schedule(more[1], environment), more[1])
+        outcome = claims(environment).claim(key, run, int(more[0]) + MARGIN, holder, datetime.now(UTC))
     except (JobError, Unreachable, OSError, subprocess.TimeoutExpired) as error:
         print(f"{unit} {'is not run' if word == 'claim' else 'may be run again later than necessary'}: {error}", file=sys.stderr)
         return 255 if word == "claim" else 0

@@ -161,7 +161,7 @@ def test_a_wildcard_leads_to_the_same_service_at_gateway_and_router(rendered: di
 def test_a_job_is_started_by_its_timer_and_ends(rendered: dict[str, Any]) -> None:
     texts = rendered["shared job"]["texts"]
     unit, timer = texts["shop-tidy.service"], texts["shop-tidy.timer"]
-    claim = "/usr/bin/python3 /usr/local/lib/uptier/run-once/run_once.py"
+    claim = "/usr/bin/python3 -E /usr/local/lib/uptier/run-once/run_once.py"
     for line in (
         "Type=oneshot",
         "WorkingDirectory=/opt/uptier/apps/shop/current",
