@@ -100,15 +100,20 @@ def remote(lab, sql, **options):
     return lab.host("repo").run(f'psql -XAtq {shlex.quote(target(lab, **options))} -c "{sql}"')
 
 
-def converge(lab, *options):
-    """Run the scenario's playbook once more."""
+def playbook(lab, path, *options):
+    """Run a playbook on the hosts of the scenario."""
     started = time.monotonic()
     done = subprocess.run(
-        ["ansible-playbook", "-i", str(ROOT / ".cache/labs" / lab.name / "inventory.yml"), str(HERE / "converge.yml"), *options],
+        ["ansible-playbook", "-i", str(ROOT / ".cache/labs" / lab.name / "inventory.yml"), str(path), *options],
         cwd=ROOT, env={**os.environ, **PLAIN}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return Run(done.returncode, done.stdout + done.stderr, time.monotonic() - started)
+
+
+def converge(lab, *options):
+    """Run the scenario's playbook once more."""
+    return playbook(lab, HERE / "converge.yml", *options)
 
 
 def postmaster(lab, name):
@@ -531,6 +536,97 @@ def test_the_second_repository_has_it_all_and_its_loss_a_reason_of_its_own(lab):
     away = host.run(look)
     assert (away.rc, away.stdout.partition(",")[0]) == (4, f"Repository 2 gets nothing: {SECOND} is on the file system of /")
     assert host.run(f"unshare --mount sh -c 'mount -t tmpfs tmpfs {SECOND}; {look}'").rc == 0
+
+
+def newest(host, repository):
+    """Return the label of the newest backup in a repository; empty where there is none."""
+    return host.run(f"ls {repository}/backup/main | grep ^2 | tail -1").stdout.strip()
+
+
+# The directory below a mount: on the host's own disk, empty, and root's.
+BARE = f"""
+set -eu; cd /
+real=$(mktemp -d /var/lib/real.XXXX) point=$(mktemp -d /var/lib/point.XXXX); chmod 755 $point
+trap 'umount --lazy {SECOND} $real; rmdir $real $point' EXIT
+mount --bind {SECOND} $real
+mount --bind $point {SECOND}
+back_up() {{
+  runuser -u postgres -- python3 -B /usr/local/lib/uptier/pgbackrest-backup.py --stanza=main --type=incr --repositories=2 \\
+    --path={REPOSITORY} --mount={SECOND}
+}}
+"""
+AWAY = f'{BARE} status=0; back_up || status=$?; echo "## $status $(find $point -mindepth 1 | wc -l)"'
+# A new backup has begun in what is mounted there when that goes away, with files of it still open. WAL comes there as ever.
+GOES_AWAY = f"""{BARE}
+mount -t tmpfs -o size=512m tmpfs {SECOND}; cp -a $real/backup {SECOND}; mkdir {SECOND}/archive; mount --bind $real/archive {SECOND}/archive
+chown -R postgres {SECOND}
+before=$(ls {SECOND}/backup/main | grep -c ^2)
+back_up & running=$!
+until test $(ls {SECOND}/backup/main | grep -c ^2) -gt $before; do kill -0 $running; sleep 0.02; done
+umount --lazy {SECOND}
+status=0; wait $running || status=$?; echo "## $status $(find $point -mindepth 1 | wc -l)"
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [(AWAY, f"because it cannot be used now: {SECOND} is on the file system of /"), (GOES_AWAY, "(status ")],
+    ids=["before", "meanwhile"],
+)
+def test_a_mount_that_goes_away_leaves_nothing_on_the_hosts_own_disk(lab, script, words):
+    """Before a backup, and in the middle of one. The first repository gets its backup."""
+    host = lab.host("repo")
+    before = newest(host, REPOSITORY)
+    done = host.run("unshare --mount bash -c %s", script)
+    assert done.rc == 0, done.stdout + done.stderr
+    assert "## 4 0\n" in done.stdout, done.stdout + done.stderr
+    assert f"Repository 2 got no backup{',' if words.startswith('because') else ''} {words}" in done.stdout
+    assert newest(host, REPOSITORY) != before
+
+
+# Four minutes: `make test-full`.
+if os.environ.get("UPTIER_FULL"):
+
+    def test_the_cluster_comes_back_from_the_second_repository_when_the_first_one_is_lost(lab):
+        """Everything that was acknowledged, and the first repository begins anew."""
+        host, first = lab.host("repo"), leader(lab)
+        local(lab, first, "create table kept as select generate_series(1, 1000) as n")
+        local(lab, first, "select pg_switch_wal()")
+        segment = local(lab, first, "select pg_walfile_name(pg_switch_wal()) from pg_logical_emit_message(true, 'test', 'kept')")
+        until(SETTLED, f"{segment} in the second repository", lambda: arrived(host, segment, SECOND))
+        label = newest(host, SECOND)
+        assert host.run(f"rm -r {REPOSITORY}/archive {REPOSITORY}/backup").rc == 0
+        for name in PAIR:
+            lab.host(name).run("systemctl kill -s KILL patroni; pkill -KILL -u postgres postgres; rm -rf /var/lib/postgresql/15/main")
+        groups = {
+            "postgresql_group": "postgresql",
+            "postgresql_etcd_group": "etcd",
+            "postgresql_client_group": "app",
+            "pgbackrest_backup_group": "backup",
+        }
+        asked = {**groups, "pg_confirm": "main", "pg_restore_repository": 2, "pg_restore_application": ""}
+        run = playbook(
+            lab, ROOT / "playbooks" / "restore_postgresql.yml",
+            "--extra-vars", f"@{HERE / 'group_vars' / 'all.yml'}", "--extra-vars", json.dumps(asked),
+        )  # fmt: skip
+        said = " ".join(run.output.split())
+        assert " in repository 2" in said, run.output[-4000:]
+        assert f"from the backup {label} " in said, run.output[-4000:]
+        for name in PAIR:
+            until(
+                SETTLED,
+                f"the rows on {name}",
+                lambda name=name: ask(lab, name, "select count(*), sum(n) from kept").stdout.strip() == "1000|500500",
+            )
+        taken = re.search(r"and (\S+) is the new backup", said)
+        assert taken, run.output[-4000:]
+        # Each repository has a new one; the first one has what comes from here on.
+        assert newest(host, SECOND) > label
+        assert newest(host, REPOSITORY) > label
+        assert taken[1] in (newest(host, REPOSITORY), newest(host, SECOND))
+        print(f"measured: the first repository lost, restored from the second one: {run.seconds:.0f} s")
+        for name in PAIR:
+            lab.host(name).run("rm -rf /var/lib/postgresql/15/restored-aside-*")
 
 
 def test_a_standby_without_data_is_rebuilt_from_the_repository(lab):

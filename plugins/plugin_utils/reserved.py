@@ -38,7 +38,7 @@ _OWNERS: tuple[tuple[str, str], ...] = (
         """
         root daemon bin sys sync games man lp mail news uucp proxy backup list irc nobody nogroup adm tty disk kmem dialout fax voice
         cdrom floppy tape sudo audio dip operator src shadow utmp video sasl plugdev staff users input render kvm sgx crontab netdev
-        messagebus polkitd sshd systemd docker container serial
+        messagebus polkitd sshd systemd docker container serial apt dpkg exim4 fwupd lvm2 podman sysstat unattended
         """,
     ),
 )
