@@ -254,17 +254,18 @@ def _service(where: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _foreign(where: str, entry: Mapping[str, Any], kind: str) -> Iterator[Problem]:
     """Find keys that say something other than their default, and that mean nothing to a kind."""
+    found = []
     for key in model.KINDS[kind].without:
         field, given = model.SERVICE[key], entry.get(key)
         try:
-            unsaid = given is None or model.READERS[field.type](given) == model.READERS[field.type](field.default)
+            if given is not None and model.READERS[field.type](given) != model.READERS[field.type](field.default):
+                found.append(key)
         except ValueError:
             continue
-        if not unsaid:
-            meant = [name for name, known in model.KINDS.items() if key not in known.without]
-            yield Problem(
-                f"{where}: {key}", f"is set, and means nothing to a service of kind {kind}", f"Remove it; {listed(meant)} may have it."
-            )
+    if found:
+        one = len(found) == 1
+        seen = f"has {listed(found)}, which {'means' if one else 'mean'} nothing to a service of kind {kind}"
+        yield Problem(where, seen, f"Remove {'it' if one else 'them'}, or correct the kind.")
 
 
 def _job(where: str, schedule: str | None, timeout: int | None) -> Iterator[Problem]:

@@ -199,6 +199,7 @@ CASES: dict[str, Change] = {
     "a retention with a space": page(prometheus_retention="30 days"),
     "an application called postgres": app(name="postgres"),
     "an unknown kind": web(kind="job"),
+    "a service that becomes a job as cron writes it": web(kind="cron", schedule="0 3 * * *"),
     "memory with a unit": page(platform_memory_mb="8G"),
     "a version of a package without quotes": page(loki_version=3.10),
     "an empty page": lambda hosts, page: page.clear(),

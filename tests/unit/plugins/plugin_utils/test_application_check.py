@@ -384,18 +384,26 @@ def test_a_secret_environment_of_no_application() -> None:
         ),
         (job(timeout=0), "timeout", "is 0. Write the seconds after which it is ended, 1 to 86400."),
         (job(timeout=86401), "timeout", "is 86401. Write the seconds after which it is ended, 1 to 86400."),
-        (job(instances=2), "instances", "is set, and means nothing to a service of kind cron. Remove it; web, worker may have it."),
-        (job(port=4000), "port", "is set, and means nothing to a service of kind cron. Remove it; web, worker may have it."),
-        (job(health="/up"), "health", "is set, and means nothing to a service of kind cron. Remove it; web, worker may have it."),
-        (job(domains=["a.test"]), "domains", "is set, and means nothing to a service of kind cron. Remove it; web, worker may have it."),
     ],
 )
 def test_a_job(service: dict[str, Any], key: str, seen_and_fix: str) -> None:
     assert said(shop(service)) == [f"{SHOP}, service nightly: {key} {seen_and_fix}"]
 
 
-@pytest.mark.parametrize(("key", "value"), [("schedule", "daily"), ("timeout", 60)])
-def test_what_is_kept_running_has_no_schedule(key: str, value: Any) -> None:
-    assert said(shop(web(**{key: value}))) == [
-        f"{SHOP}, service web: {key} is set, and means nothing to a service of kind web. Remove it; cron may have it."
-    ]
+@pytest.mark.parametrize(
+    ("service", "seen_and_fix"),
+    [
+        (job(port=4000), "nightly has port, which means nothing to a service of kind cron. Remove it, or correct the kind."),
+        (
+            job(instances=2, health="/up", domains=["a.test"], websocket="yes"),
+            "nightly has instances, health, domains, websocket, which mean nothing to a service of kind cron. Remove them, or correct the kind.",
+        ),
+        (web(schedule="daily"), "web has schedule, which means nothing to a service of kind web. Remove it, or correct the kind."),
+        (
+            {"name": "w", "kind": "worker", "command": "w", "timeout": 60},
+            "w has timeout, which means nothing to a service of kind worker. Remove it, or correct the kind.",
+        ),
+    ],
+)
+def test_a_key_that_means_nothing_to_a_kind(service: dict[str, Any], seen_and_fix: str) -> None:
+    assert said(shop(service)) == [f"{SHOP}, service {seen_and_fix}"]
