@@ -66,7 +66,7 @@ bench-redis: setup ## slots moved by redis_cluster and by redis-cli, two minutes
 	@.venv/bin/pytest -q -s -p no:cacheprovider tests/unit/plugins/module_utils/redis/bench_reshape.py
 
 bench-backup: setup ## what a proof of a backup of 1 GB costs beside a plain restore; QUICK=1 150 MB
-	@$(PY) scripts/bench_backup.py $(if $(QUICK),--quick) $(if $(RELEASE),--release=$(RELEASE))
+	@$(PY) scripts/bench_backup.py $(if $(QUICK),--quick)
 
 clean: setup ## remove all test hosts and everything that was built
 	@$(PY) scripts/lab.py down --all

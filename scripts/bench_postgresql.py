@@ -320,7 +320,7 @@ def interrupted(number: int, frame: Any) -> None:
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="four minutes instead of twenty; enough to see that it works")
+    parser.add_argument("--quick", action="store_true", help="five minutes instead of twenty; enough to see that it works")
     parser.add_argument("--where", choices=["machine", "container"], help="default: the machine when it has PostgreSQL, else a container")
     parser.add_argument("--release", type=int, choices=sorted(releases()), help="in a container of this release of Debian")
     arguments = parser.parse_args()

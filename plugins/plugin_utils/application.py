@@ -25,13 +25,11 @@ from ansible_collections.uptier.platform.plugins.plugin_utils import domains
 
 # What a process needs at least, in MiB; below it a share is an error of the inventory and no limit.
 MEMORY_FLOOR_MB = 64
-# How long a job may take by default, and at most: a day, after which its claim would outlive the next day's.
+# How long a job may take by default, and at most: so long a host that dies keeps the others from it.
 JOB_SECONDS, JOB_SECONDS_MOST = 3600, 86400
 # What a process may open to the pools: ten to the read-write and ten to the read-only one, as the usual drivers do.
 DATABASE_CONNECTIONS = 20
 TRUE, FALSE = ("yes", "on", "true", "1"), ("no", "off", "false", "0")
-
-
 UNITS = "/etc/systemd/system"
 
 
@@ -89,6 +87,7 @@ class Unit(TypedDict):
     unit: str  # of systemd, without @.service; the router's backend has this name too
     kind: str
     routed: bool
+    scheduled: bool
     command: str
     instances: list[int]  # ports, or 1, 2, ... without one
     spare: int  # port of the first instance that runs during a release only, or 0
@@ -330,6 +329,7 @@ def services(applications: Iterable[Application]) -> list[Unit]:
                     "unit": unit_name(application["name"], service["name"]),
                     "kind": service["kind"],
                     "routed": routed(service),
+                    "scheduled": scheduled(service),
                     "command": service["command"],
                     # A service without a port tells its instances apart by number.
                     "instances": list(range(port, port + count) if port else range(1, count + 1)),
@@ -446,9 +446,7 @@ def units(applications: Iterable[Application], memory_mb: int, share: float) -> 
                 f"{service['unit']} may take {service['memory_mb']} MiB in each process, more than the {memory_mb} MiB of the host. "
                 "Lower limits.memory_mb of the service, or leave it out."
             )
-    slots = {
-        service["unit"]: len(service["instances"]) + service["spares"] or 1 for service in found
-    }  # a job has no instance, and one process
+    slots = {service["unit"]: 1 if service["scheduled"] else len(service["instances"]) + service["spares"] for service in found}
     left = memory_mb * share - sum(service["memory_mb"] * slots[service["unit"]] for service in found)
     open_slots = sum(slots[service["unit"]] for service in found if not service["memory_mb"])
     each = int(left // open_slots) if open_slots else 0
@@ -478,36 +476,38 @@ def files(applications: Iterable[Application], found: Iterable[Unit]) -> list[di
     for service in found:
         if service["application"] not in deployed:
             continue
-        extra = {"__app_service": dict(service), "__app_job": scheduled(service)}
-        wanted.append({"src": "service.j2", "dest": f"{UNITS}/{service['unit']}{'' if scheduled(service) else '@'}.service", "vars": extra})
-        if scheduled(service):
+        extra = {"__app_service": dict(service)}
+        wanted.append(
+            {"src": "service.j2", "dest": f"{UNITS}/{service['unit']}{'' if service['scheduled'] else '@'}.service", "vars": extra}
+        )
+        if service["scheduled"]:
             wanted.append({"src": "timer.j2", "dest": f"{UNITS}/{service['unit']}.timer", "vars": extra})
     return wanted
+
+
+def job_units(application: Application) -> list[str]:
+    """Return the units of an application's jobs, without their suffix."""
+    return [service["unit"] for service in services([application]) if service["scheduled"]]
 
 
 def timers(applications: Iterable[Application]) -> list[dict[str, Any]]:
     """Return the timers of jobs as systemd_units takes them."""
     return [
-        {"name": f"{service['unit']}.timer", "restart_files": [f"{UNITS}/{service['unit']}.timer"]}
-        for service in services(application for application in applications if application["release"])
-        if scheduled(service)
+        {"name": f"{unit}.timer", "restart_files": [f"{UNITS}/{unit}.timer"]}
+        for application in applications
+        if application["release"]
+        for unit in job_units(application)
     ]
 
 
 def unclaimed(applications: Iterable[Application], hosts: int) -> list[str]:
     """Return the jobs that every one of several hosts would run: nothing that they share says who has run one."""
-    return [
-        service["unit"]
-        for application in applications
-        if hosts > 1 and not application["cache"]
-        for service in services([application])
-        if scheduled(service)
-    ]
+    return [unit for application in applications if hosts > 1 and not application["cache"] for unit in job_units(application)]
 
 
 def jobs(applications: Iterable[Application], name: str) -> list[str]:
     """Return the units of an application's jobs, without their suffix."""
-    return [service["unit"] for service in services(applications) if service["application"] == name and scheduled(service)]
+    return [unit for application in applications if application["name"] == name for unit in job_units(application)]
 
 
 def release_services(found: Iterable[Unit], name: str) -> list[dict[str, Any]]:
@@ -518,7 +518,7 @@ def release_services(found: Iterable[Unit], name: str) -> list[dict[str, Any]]:
             "backend": service["unit"] if service["routed"] else "",
         }
         for service in found
-        if service["application"] == name and not scheduled(service)
+        if service["application"] == name and not service["scheduled"]
     ]
 
 

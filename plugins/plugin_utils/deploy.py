@@ -378,20 +378,8 @@ def propose(
 
 def services_of(application: model.Application) -> tuple[Service, ...]:
     """Return the services of an application as a host plans them."""
-    return tuple(
-        Service(
-            unit["unit"],
-            tuple(unit["instances"]),
-            unit["kind"],
-            unit["spare"],
-            unit["port"],
-            unit["health"],
-            unit["unit"] if unit["routed"] else "",
-            unit["spares"],
-        )
-        for unit in model.services([application])
-        if not model.scheduled(unit)
-    )
+    given = model.release_services(model.services([application]), application["name"])
+    return tuple(Service(**{**service, "instances": tuple(service["instances"])}) for service in given)
 
 
 def _target(request: Request, host: Host, version: str) -> str:

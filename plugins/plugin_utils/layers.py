@@ -12,11 +12,10 @@ from typing import Any
 
 import yaml
 from ansible.template import trust_as_template
+from ansible_collections.uptier.platform.plugins.plugin_utils.data import LOADER
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ROOT / "roles"
-# The one in C takes a tenth of the time.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WORD = re.compile(r"[a-z_]\w*")
 # Variables of hosts that several roles read and none specifies.
 OF_HOSTS: dict[str, Mapping[str, Any]] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.uptier.platform.plugins.plugin_utils.data import LOADER
 from ansible_collections.uptier.platform.plugins.plugin_utils.problems import Problem
 
 FOLDERS = ("group_vars", "host_vars")
@@ -41,7 +42,7 @@ OTHERWISE = "Correct this line or the one above it."
 NAME = re.compile(r"\s*(?:- )?([A-Za-z_][A-Za-z0-9_]*)\s*:")
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the parser of C is Ansible's, with its words
+class Loader(LOADER):  # type: ignore[misc,valid-type]  # the parser of C is Ansible's, with its words
     """Takes the tags that Ansible adds (`!vault`, `!unsafe`) for what they stand at."""
 
 
