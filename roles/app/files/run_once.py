@@ -16,15 +16,27 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ansible_collections.uptier.platform.plugins.module_utils.application.job import Claims, JobError, coming
 from ansible_collections.uptier.platform.plugins.module_utils.redis.resp import Connection, Tls, Unreachable
+from ansible_collections.uptier.platform.plugins.module_utils.redis.server import Managed
 
 # For what is done before and after the job itself.
 MARGIN = 60
 SECONDS = 5.0
 # A failover of the cache takes less; nobody may come back for a job that is due once a day.
 PATIENCE = 20.0
+
+
+def context(environment: Mapping[str, str]) -> ssl.SSLContext | None:
+    """Return how connections are encrypted and verified: a provider's as the platform's own questions to it are; None for clear text."""
+    ca = environment.get("REDIS_TLS_CA")
+    if not ca:
+        return None
+    if environment.get("REDIS_TLS_MIN_VERSION"):
+        return Managed("", 0, "", "", ca=Path(ca).read_text(encoding="utf-8")).context()
+    return Tls(ca).context()
 
 
 def claims(environment: Mapping[str, str]) -> Claims:
@@ -35,10 +47,9 @@ def claims(environment: Mapping[str, str]) -> Claims:
         nodes.append((host, int(port)))
 
     def dial(host: str, port: int) -> Connection:
-        context = Tls(environment["REDIS_TLS_CA"]).context() if environment.get("REDIS_TLS_CA") else None
-        if context is not None and environment.get("REDIS_TLS_MIN_VERSION") == "TLSv1.2":
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return Connection(host, port, context, environment.get("REDIS_USERNAME", ""), environment.get("REDIS_PASSWORD", ""), SECONDS)
+        return Connection(
+            host, port, context(environment), environment.get("REDIS_USERNAME", ""), environment.get("REDIS_PASSWORD", ""), SECONDS
+        )
 
     return Claims(nodes, dial, PATIENCE)
 

@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from ansible_collections.uptier.platform.plugins.module_utils.application.job import JobError, coming
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,3 +65,23 @@ def test_hosts_agree_however_late_they_are(period: int, number: int, hosts: list
 
     assert len({run(number, late) for late in hosts}) == 1
     assert run(number, hosts[0]) != run(number + 1, hosts[0])
+
+
+def test_a_providers_cache_is_verified_as_the_platform_does(load_program: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    """Its authority may have no extensions, which Debian 13's Python asks for by default, and its server nothing newer than TLS 1.2."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "provider")])
+    since = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    authority = made.not_valid_before(since).not_valid_after(since + timedelta(days=1)).sign(key, hashes.SHA256())
+    path = tmp_path / "ca.crt"
+    path.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    context = load_program("roles/app/files/run_once.py").context
+    own, provider = {"REDIS_TLS_CA": str(path)}, {"REDIS_TLS_CA": str(path), "REDIS_TLS_MIN_VERSION": "TLSv1.2"}
+    assert context({}) is None
+    assert context(own).minimum_version == ssl.TLSVersion.TLSv1_3
+    found = context(provider)
+    assert found.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert not found.verify_flags & ssl.VERIFY_X509_STRICT
+    assert (found.verify_mode, found.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert found.cert_store_stats()["x509"] == 1
