@@ -27,6 +27,9 @@ from harness.enter import Reach  # noqa: E402
 from harness.platform import Platform  # noqa: E402
 from harness.web import User  # noqa: E402
 
+# For what tests start; Molecule's own runs have it from its configuration.
+os.environ.setdefault("ANSIBLE_CALLBACK_PLUGINS", str(ROOT / "tests" / "plugins" / "callback"))
+
 
 class Backend(BaseBackend):
     """testinfra's way into one host."""

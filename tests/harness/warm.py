@@ -20,8 +20,8 @@ from pathlib import Path
 from harness import enter
 
 PYTHON = "/usr/bin/python3"
-# What Ansible's connections are given where they may pipe a module in.
-COMMAND = f"/bin/sh -c '{PYTHON} && sleep 0'"
+# What Ansible's connections are given where they may pipe a module in: by ansible-core up to 2.20, and since.
+COMMANDS = (f"/bin/sh -c '{PYTHON} && sleep 0'", f"/bin/sh -c {PYTHON}")
 SOCKET = "/run/uptier-lab-python"
 STARTED = 10.0  # seconds; a busy machine takes one
 SWITCHED_OFF = "UPTIER_FULL"
@@ -129,7 +129,7 @@ exec(*main(sys.argv[1], float(sys.argv[2])))
 
 def possible(command: str) -> bool:
     """Tell whether this is a shell line that starts a Python which reads its program, and nothing else."""
-    return command == COMMAND and not os.environ.get(SWITCHED_OFF)
+    return command in COMMANDS and not os.environ.get(SWITCHED_OFF)
 
 
 def run(container: str, given: bytes, idle: float = 60) -> tuple[int, bytes, bytes] | None:
