@@ -501,7 +501,7 @@ def postgresql() -> dict[str, Any]:
     panels = [
         stat("Leaders", "short", "sum(patroni_primary)", EXACTLY_ONE),
         stat("Standbys that stream", "short", "sum(pg_standby_streaming and on (instance) (pg_instance_in_recovery == 0))", ONE_IS_GOOD),
-        stat("Synchronous standbys", "short", "sum(patroni_sync_standby)"),
+        stat("Synchronous standbys", "short", 'sum({__name__=~"patroni_(sync|quorum)_standby"})'),
         stat("Lag", "s", "max(pg_standby_lag_seconds)", [(None, GREEN), (10, YELLOW), (60, RED)], decimals=1),
         stat(
             "WAL waits for the archive",

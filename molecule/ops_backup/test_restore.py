@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -34,6 +35,15 @@ def leader(platform: Platform) -> str:
 def note(platform: Platform, word: str) -> None:
     statement = f"create table if not exists restored (word text); insert into restored values ('{word}')"
     platform.sql(leader(platform), statement)
+
+
+def archived(platform: Platform, word: str) -> None:
+    """Bring what has been written to the repository."""
+    segment = platform.sql(leader(platform), "select pg_walfile_name(pg_switch_wal())")
+    repository = platform.group("backup")[0]
+    wait(
+        f"{word} in the archive", lambda: segment in platform.output(repository, f"find /var/lib/pgbackrest/archive -name '{segment}*'"), 60
+    )
 
 
 def notes(platform: Platform, host: str) -> list[str]:
@@ -128,9 +138,7 @@ def test_to_a_moment_with_the_controller_killed_on_the_way(platform: Platform, u
 def test_the_whole_cluster_is_destroyed(platform: Platform, user: User) -> None:
     """From timeline 3 or later, by the restore before: every row that was archived is back."""
     note(platform, "C")
-    segment = platform.sql(leader(platform), "select pg_walfile_name(pg_switch_wal())")
-    repository = platform.group("backup")[0]
-    wait("C in the archive", lambda: segment in platform.output(repository, f"find /var/lib/pgbackrest/archive -name '{segment}*'"), 60)
+    archived(platform, "C")
     for host in platform.group("postgresql"):
         platform.run(host, "systemctl kill -s KILL patroni; pkill -KILL -u postgres postgres; rm -rf /var/lib/postgresql/15/main")
     timeline = judge(platform, user, restore(platform), "all data destroyed, restored")
@@ -139,10 +147,13 @@ def test_the_whole_cluster_is_destroyed(platform: Platform, user: User) -> None:
         wait("A and C", lambda host=host: notes(platform, host) == ["A", "C"], 30)
 
 
-def test_a_copy_for_looking_touches_nothing(platform: Platform) -> None:
+def test_a_copy_for_looking_as_of_a_position_touches_nothing(platform: Platform) -> None:
     first, repository = leader(platform), platform.group("backup")[0]
     before = {host: platform.sql(host, "select pg_postmaster_start_time()") for host in platform.group("postgresql")}
-    run = platform.playbook("restore_to_new_host")
+    position = platform.sql(first, "select pg_current_wal_insert_lsn()")
+    note(platform, "D")
+    archived(platform, "D")
+    run = platform.playbook("restore_to_new_host", "-e", f"pg_restore_lsn={position}")
     assert run.status == 0, run.output[-3000:]
     ask = "cd / && runuser -u postgres -- psql -X -A -t -h /var/lib/uptier/postgresql-copy/socket -c"
     assert platform.output(repository, f"{ask} 'select word from restored order by word'").split() == ["A", "C"]
@@ -154,6 +165,26 @@ def test_a_copy_for_looking_touches_nothing(platform: Platform) -> None:
     assert platform.output(repository, "systemctl list-units --all --no-legend 'uptier-copy*'") == ""
     assert {host: platform.sql(host, "select pg_postmaster_start_time()") for host in before} == before
     assert platform.sql(first, "select to_regclass('own')") == ""
+
+
+def test_a_drill_is_held_against_what_is_promised(platform: Platform) -> None:
+    """Restored from the repository alone, with the rows of the user's question in it; production serves on."""
+    before = {host: platform.sql(host, "select pg_postmaster_start_time()") for host in platform.group("postgresql")}
+    question = {"name": "rows", "database": "postgres", "sql": "select string_agg(word, '' order by word) from restored", "expected": "ACD"}
+    run = platform.playbook("test_disaster_recovery", "-e", json.dumps({"pgbackrest_verify_probes": [question]}))
+    assert run.status == 0, run.output[-3000:]
+    report = re.search(r"Promised are 3600 s until it serves and 300 s that may be lost\. Report: (\S+\.json)", said(run))
+    assert report, run.output[-3000:]
+    repository = platform.group("backup")[0]
+    found = json.loads(platform.output(repository, f"cat {report[1]}"))
+    print(f"measured: a drill: served after {found['rto_seconds']:.1f} s, {found['rpo_seconds']:.0f} s would have been lost")
+    assert {check["name"]: check["ok"] for check in found["checks"]}["probe rows"]
+    assert {host: platform.sql(host, "select pg_postmaster_start_time()") for host in before} == before
+    wrong = platform.playbook(
+        "verify_backups", "-e", "pgbackrest_verify_level=repository", "-e", "pgbackrest_verify_backup=20200101-000000F"
+    )
+    assert wrong.status != 0
+    assert "20200101-000000F" in said(wrong)
 
 
 def test_a_backup_now_spares_the_leader(platform: Platform) -> None:

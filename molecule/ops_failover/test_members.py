@@ -8,7 +8,9 @@ all this leaves behind.
 from __future__ import annotations
 
 import re
+import time
 
+from harness.patroni import change
 from harness.platform import Platform, wait
 from harness.probes import Probe, missing_rows, prepare_writes
 from harness.web import User, Watcher
@@ -88,6 +90,51 @@ def test_replicas_answer_reads(wider: Platform) -> None:
     asked = wider.playbook("measure_postgresql_reads", "-e", "pg_reads_seconds=1", "-e", "pg_reads_minimum=1000000000")
     assert asked.status != 0
     assert "reads a second through 3 application hosts; 1000000000 are required." in " ".join(asked.output.split())
+
+
+def test_commits_wait_for_any_standby(wider: Platform) -> None:
+    """As in the tier enterprise: a standby dies and nobody waits, then the leader dies and every acknowledged row is there."""
+    first = str(wider.leader())
+    change(wider, first, {"synchronous_mode": "quorum"})
+    try:
+        wait("two standbys of which commits wait for any", lambda: waited_for(wider, first) == ["quorum", "quorum"], 60)
+        standby = next(host for host in wider.group("postgresql") if host != first)
+        with_standby = begun(wider)
+        wider.kill(standby)
+        time.sleep(8)  # longer than Patroni takes to name another one
+        seen = with_standby.finish()
+        wider.start(standby)
+        print(f"measured: one of two standbys killed, quorum commit: no write for {seen['gap_seconds']:.2f} s, errors {seen['errors']}")
+        assert seen["errors"] == {}
+        assert seen["gap_seconds"] < 5
+        wait("it to stream again", lambda: waited_for(wider, first) == ["quorum", "quorum"], 120)
+        with_leader = begun(wider)
+        wider.kill(first)
+        try:
+            wait("another leader", lambda: any(wider.writable(host) for host in wider.group("postgresql") if host != first), 60)
+            time.sleep(3)
+            seen = with_leader.finish()
+        finally:
+            wider.start(first)
+        print(f"measured: leader killed, quorum commit: no write for {seen['gap_seconds']:.2f} s, {len(seen['acknowledged'])} rows")
+        wait("three members", wider.database_healthy, 120)
+        assert missing_rows(wider, seen["acknowledged"]) == []
+    finally:
+        wait("a leader", wider.leader, 60)
+        change(wider, str(wider.leader()), {"synchronous_mode": True})
+    wait("a named standby", lambda: "sync" in waited_for(wider, str(wider.leader())), 60)
+
+
+def waited_for(platform: Platform, leader: str) -> list[str]:
+    """How commits wait for each standby that streams."""
+    return platform.sql(leader, "select sync_state from pg_stat_replication where state = 'streaming'", check=False).split()
+
+
+def begun(platform: Platform) -> Probe:
+    """A client that is connected and writes."""
+    probe = Probe(platform, "app2", "postgresql.js", 120)
+    time.sleep(4)
+    return probe
 
 
 def test_minor_upgrade(wider: Platform) -> None:

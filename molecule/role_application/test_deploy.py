@@ -157,6 +157,12 @@ def test_a_release_that_is_killed_after_it_got_all_requests_is_completed_by_anot
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < end, "the release does not get the requests of the second host"
         time.sleep(0.5)
+    # Whoever comes meanwhile is told who is at work, and touches nothing.
+    before = states(lab)
+    status, said = playbook(lab, "deploy.yml", "-e", "version=1.0.2")
+    assert status != 0
+    assert re.search(rf"sample is being released by \S+ on \S+ \(process {process.pid}\) since .*: .*1\.0\.1", said), said
+    assert states(lab) == before
     kill(process)
     # Four instances: the release gets all requests, and the old one is there to take them back.
     assert states(lab)["app13"] == ("1.0.0", ["1.0.0", "1.0.0", "1.0.1", "1.0.1"])
@@ -180,14 +186,41 @@ def test_a_release_that_is_killed_after_it_got_all_requests_is_completed_by_anot
         assert servers(lab, name) == {"i3000": ("UP", "1"), "i3001": ("UP", "1"), "i3002": ("MAINT", ""), "i3003": ("MAINT", "")}
 
 
-def test_no_request_failed(lab) -> None:
-    """The load began before the first release and has met all of them."""
+def test_a_release_that_is_healthy_and_fails_is_turned_back_as_a_canary(lab) -> None:
+    """It answers one path with errors, which costs those who ask for it the part of the requests that a canary gets."""
     client = lab.host("peer1")
-    client.check_output("touch /run/load.stop")
+    client.check_output(
+        f"systemd-run --quiet --collect --unit=faults python3 /usr/local/lib/load.py faults /api/fault {' '.join(lab.addresses[name] for name in HOSTS)}"
+    )
+    before = states(lab)
+    canary = {"app_canary_shares": [25], "app_canary_requests": 40, "app_canary_seconds": 1, "app_canary_slower": 1000}
+    status, said = playbook(lab, "deploy.yml", "-e", "version=1.0.3", "-e", "strategy=canary", "-e", json.dumps(canary))
+    assert status != 0
+    assert re.search(r"sample 1\.0\.3 was turned back as a canary on \S+\. Every host is back on 1\.0\.1\.", said), said
+    assert re.search(r"\d+ of \d+ requests failed, with the old release 0 of \d+", said), said
+    assert states(lab) == before
+    for name in HOSTS:
+        assert record(lab, name)[-1] == ("1.0.3", "failed")
+        assert servers(lab, name) == {"i3000": ("UP", "1"), "i3001": ("UP", "1"), "i3002": ("MAINT", ""), "i3003": ("MAINT", "")}
+    seen = ended(lab, "faults")
+    print(f"measured: a canary that fails for half of the requests: {seen}")
+    assert set(seen) == {"status 404", "status 500"}
+    assert seen["status 500"] <= 0.25 * sum(seen.values())
+
+
+def ended(lab, name: str) -> dict[str, int]:
+    """End a load; return what came, and how often."""
+    client = lab.host("peer1")
+    client.check_output(f"touch /run/{name}.stop")
     end = time.monotonic() + LIMIT
-    while not client.file("/run/load.json").exists:
+    while not client.file(f"/run/{name}.json").exists:
         assert time.monotonic() < end, "the load does not end"
         time.sleep(0.5)
-    seen = json.loads(client.check_output("cat /run/load.json"))
-    assert set(seen) <= {"1.0.0", "1.0.1", "1.0.2"}, seen
+    return json.loads(client.check_output(f"cat /run/{name}.json"))
+
+
+def test_no_request_failed(lab) -> None:
+    """The load began before the first release and has met all of them."""
+    seen = ended(lab, "load")
+    assert set(seen) <= {"1.0.0", "1.0.1", "1.0.2", "1.0.3"}, seen
     assert min(seen["1.0.0"], seen["1.0.1"]) > 10, seen

@@ -28,6 +28,8 @@ PAIR = ("db1", "db2")
 REPOSITORY, SECOND = "/var/lib/pgbackrest", "/var/lib/pgbackrest-second"
 # For what takes seconds on an idle machine, and follows from no setting: others may have the processors for a while.
 SETTLED = 180
+# What a busy machine may take to switch to another segment and to put it into the repository.
+UPLOADED = 30
 # A lease of 20 s, and the same room.
 FAILOVER_SECONDS = 120
 
@@ -130,9 +132,9 @@ def connections(lab):
 
 @pytest.fixture(scope="module", autouse=True)
 def unswitched(lab):
-    """Write some WAL before all tests, and return its segments by repository: archive_timeout is to bring them, while tests go on."""
-    sql = "select pg_walfile_name(pg_current_wal_lsn()) from pg_logical_emit_message(true, '', 'x')"
-    return {name: local(lab, database, sql) for name, database in (("repo", leader(lab)), ("solo", "solo"))}
+    """Write a little before all tests; return by repository the segment and the time: archive_timeout is to bring it, while tests go on."""
+    sql = "select pg_walfile_name(pg_current_wal_lsn()), extract(epoch from clock_timestamp()) from pg_logical_emit_message(true, '', 'x')"
+    return {name: local(lab, database, sql).split("|") for name, database in (("repo", leader(lab)), ("solo", "solo"))}
 
 
 def test_one_leads_and_the_other_has_every_commit(lab):
@@ -243,7 +245,7 @@ def test_a_new_patroni_takes_over_the_running_server(lab):
 
 
 def test_there_is_a_backup_and_wal_arrives_encrypted(lab, unswitched):
-    for name, segment in unswitched.items():
+    for name, (segment, written) in unswitched.items():
         backup = json.loads(lab.host(name).run("cd / && runuser -u postgres -- pgbackrest info --output=json").stdout)[0]
         assert backup["status"]["code"] == 0
         assert backup["cipher"] == "aes-256-cbc"
@@ -251,6 +253,9 @@ def test_there_is_a_backup_and_wal_arrives_encrypted(lab, unswitched):
         # Nothing before has switched by hand: archive_timeout brings it.
         path = until(SETTLED, f"{segment} in the repository of {name}", lambda segment=segment, name=name: arrived(lab.host(name), segment))
         assert lab.host(name).run(f"head -c 8 {path}").stdout.startswith("Salted__")
+        after = float(lab.host(name).run(f"stat -c %.9Y {path}").stdout) - float(written)
+        print(f"measured: a write without any after it was in the archive of {name} after {after:.0f} s")
+        assert after < 60 + UPLOADED
         timers = lab.host(name).run("systemctl list-timers --no-legend 'pgbackrest-backup@*'").stdout
         assert timers.count("pgbackrest-backup@") == 2 * (2 if name == "solo" else 3)  # once a day in the tier startup
         assert "pgbackrest-verify" in lab.host(name).run("systemctl list-timers --no-legend 'pgbackrest-verify*'").stdout
@@ -536,6 +541,54 @@ def test_the_second_repository_has_it_all_and_its_loss_a_reason_of_its_own(lab):
     away = host.run(look)
     assert (away.rc, away.stdout.partition(",")[0]) == (4, f"Repository 2 gets nothing: {SECOND} is on the file system of /")
     assert host.run(f"unshare --mount sh -c 'mount -t tmpfs tmpfs {SECOND}; {look}'").rc == 0
+
+
+# What a host finds when it comes back after an outage: these timers were due while it was off.
+MISSED = """
+set -eu
+for timer in {timers}; do
+  systemctl stop $timer
+  mkdir -p /run/systemd/system/$timer.d
+  printf '[Timer]\\nRandomizedDelaySec=0\\n' > /run/systemd/system/$timer.d/at-once.conf
+  touch -d '-8 days' /var/lib/systemd/timers/stamp-$timer
+done
+systemctl daemon-reload
+systemctl start {timers}
+"""
+SCHEDULED = ("pgbackrest-backup@incr", "pgbackrest-backup@diff", "pgbackrest-verify")
+
+
+def test_after_a_failover_an_outage_is_made_up_for_and_nothing_piles_up(lab):
+    """Two backups, expiry and a proof are due at once, and systemd starts them: none fails, and one backup is taken."""
+    host, timers = lab.host("repo"), [f"{unit}.timer" for unit in SCHEDULED]
+    shown = "systemctl show -P {} " + " ".join(SCHEDULED)
+    begun = host.run(shown.format("ExecMainStartTimestampMonotonic")).stdout.split()
+    before = host.run(f"ls {REPOSITORY}/backup/main | grep ^2").stdout.split()
+    since = host.run("date +%s").stdout.strip()
+    script = MISSED.format(timers=" ".join(timers))
+    try:
+        done = host.run("sh -c %s", script)
+        assert done.rc == 0, done.stderr
+        until(
+            SETTLED,
+            "all to have been started",
+            lambda: not set(begun) & set(host.run(shown.format("ExecMainStartTimestampMonotonic")).stdout.split()),
+        )
+        until(SETTLED, "all to have ended", lambda: set(host.run(shown.format("ActiveState")).stdout.split()) == {"inactive"})
+    finally:
+        host.run("rm -r /run/systemd/system/pgbackrest-*.timer.d; systemctl daemon-reload; systemctl restart " + " ".join(timers))
+    said = host.run(f"journalctl --no-pager -o cat --since=@{since} {' '.join(f'-u {unit}' for unit in SCHEDULED)}").stdout
+    assert host.run(shown.format("Result")).stdout.split() == ["success"] * 3, said
+    # The lock is held by one of the two; the other one says so. Where it came later than that, it took its own.
+    taken = set(host.run(f"ls {REPOSITORY}/backup/main | grep ^2").stdout.split()) - set(before)
+    assert len(taken) + said.count("Another backup is running, which serves as well") == 2, said
+    assert taken
+    last = json.loads(host.run("cd / && runuser -u postgres -- pgbackrest info --output=json").stdout)[0]["backup"][-1]
+    timeline = local(lab, leader(lab), "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")
+    assert last["archive"]["start"].startswith(timeline)
+    # Nothing is due now: timers that are started once more begin nothing.
+    assert host.run("systemctl list-jobs --no-legend").stdout.strip() == ""
+    assert set(host.run(shown.format("ActiveState")).stdout.split()) == {"inactive"}
 
 
 def newest(host, repository):

@@ -91,15 +91,43 @@ def _obstacle(cluster: Cluster, member: Member, request: Request, unfed: set[str
 def possible_loss(cluster: Cluster, member: Member) -> int:
     """Return how many bytes of acknowledged writes could be missing if this member led, while the leader is gone.
 
-    Nothing, where commits waited for this very member. Else at most what the leader is known to have written and the
-    member lacks, and what it may have written after it was last heard: twice the most that the log grew between two
-    of its reports.
+    Nothing, where commits waited for this very member. Where they waited for any of several, what it lacks of the most that
+    one of them has, if so many are seen that somebody among them has each commit. Else at most what the leader is known to
+    have written and the member lacks, and what it may have written after it was last heard: twice the most that the log grew
+    between two of its reports.
     """
     if cluster.synchronous and member.name in cluster.sync_standbys and cluster.sync_leader != member.name:
-        return 0
+        if not cluster.sync_quorum:
+            return 0
+        voters = seen_voters(cluster, member)
+        if len(voters) >= cluster.sync_quorum:
+            return max(0, max(voter.received or 0 for voter in voters) - (member.received or 0))
     best = max((other.received or 0 for other in cluster.members if other.answers), default=0)
     known = max(best, cluster.last_position or 0) - (member.received or 0)
     return max(0, known) + 2 * cluster.growth
+
+
+def seen_voters(cluster: Cluster, member: Member) -> list[Member]:
+    """Return the other members that may have acknowledged a commit and whose position is known, in quorum commit mode."""
+    voters = {*cluster.sync_standbys, cluster.sync_leader} - {member.name}
+    return [
+        other
+        for other in cluster.members
+        if other.name in voters and other.answers and other.received is not None and other.timeline in (None, cluster.timeline)
+    ]
+
+
+def _unsafe(cluster: Cluster, request: Request, name: str) -> str:
+    """Return why a member may lack acknowledged writes, and who could tell or has them."""
+    member = cluster.member(name)
+    if cluster.sync_quorum and member and name in cluster.sync_standbys:
+        seen = {voter.name for voter in seen_voters(cluster, member)}
+        silent = [other for other in cluster.sync_standbys if other != name and other not in seen]
+        if len(seen) < cluster.sync_quorum:
+            return f"commits waited for any of {', '.join(cluster.sync_standbys)}, and {', '.join(silent)} cannot be asked. Bring that host back"
+        return f"another one of {', '.join(cluster.sync_standbys)}, which commits waited for, has more. Let that one lead"
+    gone = request.leader or cluster.sync_leader or "the leader"
+    return f"commits did not wait for it, and {gone} is gone. Bring that host back"
 
 
 # What to do ---------------------------------------------------------------------------------------------------------------
@@ -192,8 +220,8 @@ def _failover(cluster: Cluster, request: Request, judged: list[dict[str, Any]]) 
     if loss and not request.allow_data_loss:
         raise Refusal(
             "data_loss",
-            f"Promoting {chosen['name']} could lose up to {loss:,} bytes of acknowledged writes: commits did not wait for it, and "
-            f"{request.leader or cluster.sync_leader or 'the leader'} is gone. Bring that host back, or accept the loss with allow_data_loss: true.",
+            f"Promoting {chosen['name']} could lose up to {loss:,} bytes of acknowledged writes: {_unsafe(cluster, request, chosen['name'])}, "
+            "or accept the loss with allow_data_loss: true.",
             judged,
         )
     steps = [f"fail over to {chosen['name']}", f"wait until {chosen['name']} accepts writes and all members that answer stream from it"]

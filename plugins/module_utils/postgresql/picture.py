@@ -123,6 +123,9 @@ class Cluster(Picture):
     synchronous: bool = False
     sync_leader: str | None = None
     sync_standbys: tuple[str, ...] = ()
+    # In quorum commit mode, how many of these and of their leader have to be seen beside a candidate: among so many, somebody has each
+    # acknowledged commit. 0 where every commit waits for all of them.
+    sync_quorum: int = 0
     maximum_lag: int | None = None
     paused: bool = False
     standby_cluster: bool = False
@@ -241,6 +244,7 @@ def stored_state(
         "synchronous": synchronous(config),
         "sync_leader": sync.get("leader"),
         "sync_standbys": tuple(filter(None, standbys.split(","))) if isinstance(standbys, str) else tuple(standbys),
+        "sync_quorum": int(sync.get("quorum") or 0),
         "maximum_lag": config.get("maximum_lag_on_failover"),
         "paused": bool(config.get("pause")),
         "standby_cluster": bool(config.get("standby_cluster")),

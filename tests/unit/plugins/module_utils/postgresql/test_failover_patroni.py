@@ -400,6 +400,57 @@ def test_what_is_really_lost_is_never_more_than_was_said(optime, received, steps
     assert f.possible_loss(seen, seen.member("db2")) >= written - received
 
 
+def any_of(received: dict[str, int | None], needed: int, optime: int = 0) -> p.Cluster:
+    """The leader is gone; commits waited for this many of the standbys, of which those without a position do not answer."""
+    said: dict[str, Any] = {"db1": "timed out"}
+    for name, position in received.items():
+        said[name] = {**copy.deepcopy(STANDBY), "xlog": {"received_location": position}} if position is not None else "timed out"
+    sync = {"leader": "db1", "sync_standby": ",".join(received), "quorum": len(received) - needed}
+    config = {**KEYS["config"], "synchronous_mode": "quorum"}
+    return p.view("main", said, p.stored_state(keys(leader=None, sync=sync, config=config, status={"optime": optime}), [{"optime": 0}]))
+
+
+@given(data=st.data(), received=st.lists(st.integers(1, 10**6), min_size=1, max_size=5))
+def test_whoever_may_lead_after_quorum_commits_has_every_acknowledged_one(data, received):
+    """Acknowledged is what so many standbys have as commits waited for. Any of them may be silent."""
+    needed = data.draw(st.integers(1, len(received)))
+    silent = data.draw(st.sets(st.integers(0, len(received) - 1), max_size=len(received) - 1))
+    acknowledged = sorted(received, reverse=True)[needed - 1]
+    names = {f"db{number + 2}": None if number in silent else position for number, position in enumerate(received)}
+    seen = any_of(names, needed, optime=acknowledged)
+    for name, position in names.items():
+        if position is not None:
+            assert f.possible_loss(seen, seen.member(name)) >= acknowledged - position
+    best = f.judge(seen, Request("failover", max_lag_bytes=10**9))[0]
+    assert best["received"] == max(position for position in names.values() if position is not None)
+    if len(silent) < needed:
+        # Somebody has each commit among those that answer: with the most of them, nothing is lost, and a promotion is not refused.
+        assert best["data_loss_bytes"] == 0
+        assert f.plan(seen, Request("failover", max_lag_bytes=10**9)).action == "failover"
+
+
+@pytest.mark.parametrize(
+    ("received", "wish", "message"),
+    [
+        (
+            {"db2": LSN, "db3": None},
+            Request("failover"),
+            "Promoting db2 could lose up to 10,000,150 bytes of acknowledged writes: commits waited for any of db2, db3, and db3 cannot be asked. "
+            "Bring that host back, or accept the loss with allow_data_loss: true.",
+        ),
+        (
+            {"db2": LSN - 50, "db3": LSN},
+            Request("failover", candidate="db2"),
+            "Promoting db2 could lose up to 50 bytes of acknowledged writes: another one of db2, db3, which commits waited for, has more. "
+            "Let that one lead, or accept the loss with allow_data_loss: true.",
+        ),
+    ],
+    ids=["another one is silent", "another one has more"],
+)
+def test_who_may_lack_a_quorum_commit_does_not_lead(received, wish, message):
+    assert refusal(any_of(received, 1, optime=LSN + 50), wish) == ("data_loss", message)
+
+
 # Dangers and ends ---------------------------------------------------------------------------------------------------------
 
 
