@@ -329,6 +329,7 @@ FAULTS = [
     ("rm backup/main/backup.info*", "", "no_stanza"),
     ("true", "checksums=false max_archive_age_seconds=0", "archive_stale"),
     ("true", "checksums=false max_age_seconds=0", "backup_too_old"),
+    ("true", "checksums=false backup=20200101-000000F", "no_such_point"),
     (edited("s/^repo1-cipher-pass=.*/repo1-cipher-pass=another-key-0123456789/"), "", "wrong_key"),
     (edited("/^repo1-cipher/d"), "", "missing_key"),
     (f"mount -t tmpfs tmpfs {REPOSITORY}", "", "no_stanza"),

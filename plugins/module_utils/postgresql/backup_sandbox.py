@@ -64,6 +64,10 @@ class Point:
         return f"{self.backup.label} to {self.kind}{f' {self.value}' if self.value else ''}"
 
 
+# How a backup is asked for without its label.
+ANY = ("newest", "oldest", "random")
+
+
 def choose(backups: Sequence[Backup], backup: str, target: str, value: str, until: float, chance: random.Random) -> Point:
     """Return what to restore.
 
@@ -88,7 +92,7 @@ def choose(backups: Sequence[Backup], backup: str, target: str, value: str, unti
     if target == "label":
         return Point(backup_for(backups, "label", value), "immediate")
     if target in ("time", "lsn"):
-        chosen = backup_for(backups, target, value) if backup in ("newest", "oldest", "random") else backup_for(backups, "label", backup)
+        chosen = backup_for(backups, target, value) if backup in ANY else backup_for(backups, "label", backup)
         if target == "lsn":
             return Point(chosen, "lsn", lsn_text(lsn(value)))
         when = moment(value)

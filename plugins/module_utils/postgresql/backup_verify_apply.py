@@ -135,6 +135,8 @@ class Verification:
             found, wal = self._repository()
             if found is not None and wal is not None and self.restores:
                 self._restore(base, found, wal)
+            elif found is not None and wal is not None and self._named:
+                self._point(found, wal)
         self.proof["targets"] = {
             name: self.given[f"{name}_target_seconds"] for name in ("rto", "rpo") if self.given[f"{name}_target_seconds"]
         }
@@ -278,10 +280,16 @@ class Verification:
 
     # --- the restore -----------------------------------------------------------------------------------------------------
 
-    def _restore(self, base: Path, found: Repository, wal: check.Wal, again: bool = False) -> None:
+    @property
+    def _named(self) -> bool:
+        """Tell whether a certain backup or point is asked for: it has to be there, also where nothing is restored."""
+        return self.given["backup"] not in sandbox.ANY or bool(self.given["target_value"])
+
+    def _point(self, found: Repository, wal: check.Wal) -> sandbox.Point | None:
+        """Return what is to be proven; None, with the reason among the checks, where it cannot be had."""
         given = self.given
         try:
-            point = sandbox.choose(
+            return sandbox.choose(
                 found.backups,
                 given["backup"],
                 given["target"],
@@ -291,6 +299,11 @@ class Verification:
             )
         except PostgresqlError as error:
             self.checks.append(check.bad("point", error.reason, str(error)))
+            return None
+
+    def _restore(self, base: Path, found: Repository, wal: check.Wal, again: bool = False) -> None:
+        point = self._point(found, wal)
+        if point is None:
             return
         self.proof.update(backup=point.backup.label, point=point.shown)
         free = os.statvfs(base)

@@ -52,6 +52,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[su
     monkeypatch.setattr(enter, "door", lambda container: enter.Door(os.getpid(), "", {}, [], "", ""))
     monkeypatch.setattr(enter, "start", start)
     monkeypatch.setattr(warm, "PYTHON", sys.executable)
+    monkeypatch.setattr(warm, "STARTED", 120)  # whatever else the machine does
     monkeypatch.setattr(warm, "SOCKET", str(tmp_path / "s"))
     yield processes
     end()
