@@ -34,7 +34,8 @@ COUNTS = re.compile(r"^(?:=+ )?(?=\d+ (?:passed|failed|error|skipped|xfailed))[^
 ERRORS = re.compile(r"(?![+-])(?:ERROR|FATAL|FAILED|fatal:|E  |.*(?:Error|error):)")
 # What names a failure in one line: a test or a task on a host; without one, a step of Molecule or the runner's own words.
 NAMED = [re.compile(r"(?:FAILED |ERROR: |fatal: )"), re.compile(r"(?:ended |ERROR |CRITICAL |\[ERROR\])")]
-NOT_VERIFIED = re.compile(r"not verified here: .*")
+# As for errors: not in the text of a program that is written to a host.
+NOT_VERIFIED = re.compile(r"^(?![+-]).*?(not verified here: .*)$", re.MULTILINE)
 MEASURED = re.compile(r"measured: (.*)")
 GROUPS = ("prepare", "lint", "unit", "syntax", "docs", "package", "latest", "molecule")
 CHECK = ("lint", "unit", "syntax", "docs")

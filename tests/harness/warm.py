@@ -134,27 +134,37 @@ def possible(command: str) -> bool:
 
 def run(container: str, given: bytes, idle: float = 60) -> tuple[int, bytes, bytes] | None:
     """Run a program; return its status, its output and its errors, or None where it was not begun. Raises enter.Closed."""
-    connection = connected(container, idle)
-    if connection is None:
-        return None
-    with connection:
-        pipes = [os.pipe() for dummy in range(3)]
-        theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
-        feed, *outputs = [os.fdopen(number, mode, 0) for number, mode in ((pipes[0][1], "wb"), (pipes[1][0], "rb"), (pipes[2][0], "rb"))]
-        begun = b""
-        with contextlib.suppress(OSError):
-            socket.send_fds(connection, [b"3"], theirs)
-            begun = connection.recv(1)
-        for number in theirs:
-            os.close(number)
-        if not begun:  # it left, or the host was killed
-            for pipe in (feed, *outputs):
-                pipe.close()
+    # Whoever listens may be about to end, or to be ended with the host: then another one is started.
+    for dummy in range(2):
+        connection = connected(container, idle)
+        if connection is None:
             return None
-        out, err = enter.converse(connection.fileno(), feed, outputs, given)
-        answer = b""
-        with contextlib.suppress(OSError):
-            answer = connection.recv(64)
+        with connection:
+            done = begin(connection, given)
+        if done is not None:
+            return done
+    return None
+
+
+def begin(connection: socket.socket, given: bytes) -> tuple[int, bytes, bytes] | None:
+    """Have the process at the other end become a program; return what `run` does."""
+    pipes = [os.pipe() for dummy in range(3)]
+    theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
+    feed, *outputs = [os.fdopen(number, mode, 0) for number, mode in ((pipes[0][1], "wb"), (pipes[1][0], "rb"), (pipes[2][0], "rb"))]
+    begun = b""
+    with contextlib.suppress(OSError):
+        socket.send_fds(connection, [b"3"], theirs)
+        begun = connection.recv(1)
+    for number in theirs:
+        os.close(number)
+    if not begun:  # it left, or the host was killed
+        for pipe in (feed, *outputs):
+            pipe.close()
+        return None
+    out, err = enter.converse(connection.fileno(), feed, outputs, given)
+    answer = b""
+    with contextlib.suppress(OSError):
+        answer = connection.recv(64)
     # Without an answer the host was killed meanwhile, and the program with it.
     status = json.loads(answer) if answer else enter.KILLED + 9
     return status if status >= 0 else enter.KILLED - status, out, err
