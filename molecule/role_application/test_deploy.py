@@ -203,7 +203,7 @@ def test_a_release_that_is_healthy_and_fails_is_turned_back_as_a_canary(lab) -> 
         assert record(lab, name)[-1] == ("1.0.3", "failed")
         assert servers(lab, name) == {"i3000": ("UP", "1"), "i3001": ("UP", "1"), "i3002": ("MAINT", ""), "i3003": ("MAINT", "")}
     seen = ended(lab, "faults")
-    print(f"measured: a canary that fails for half of the requests: {seen}")
+    print(f"measured: a canary that fails on one path: {seen}")
     assert set(seen) == {"status 404", "status 500"}
     assert seen["status 500"] <= 0.25 * sum(seen.values())
 
