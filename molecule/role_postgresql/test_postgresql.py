@@ -294,6 +294,11 @@ def test_a_backup_is_proven_and_its_report_cannot_be_changed_unseen(lab, name):
     assert 0 < rpo < 300
     targets = [figures[f'backup_verify_{what}_target_seconds{{stanza="main",repo="1"}}'] for what in ("rto", "rpo")]
     assert targets == ["3600", "300"], "what the tiers startup and growth promise"
+    # A label that nobody knows is a mistake of whoever asks: no alert comes of it.
+    mistaken = host.run(f"{PROVE} level=repository checksums=false settle_seconds=0 backup=20200101-000000F")
+    assert mistaken.rc == 1
+    assert "no_such_point        point" in mistaken.stdout
+    assert 'backup_verify_success{stanza="main",repo="1"} 1\n' in host.run(f"cat {metrics}/backup_verify_main.prom").stdout
     report = host.run("ls /var/lib/uptier/backup-reports/*.json | tail -1").stdout.strip()
     signed = f"-CAfile {PKI}/ca.crt -purpose any -no_check_time -out /dev/null"
     check = f"openssl cms -verify -binary -inform PEM -in {report}.p7s -content {report} {signed}"
