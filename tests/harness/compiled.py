@@ -25,8 +25,8 @@ from ansible.release import __version__ as core
 from jinja2.environment import TemplateExpression
 
 from harness import bytecode
+from harness.warm import SWITCHED_OFF
 
-SWITCHED_OFF = "UPTIER_FULL"
 KEPT = Path(__file__).resolve().parents[2] / ".cache" / "compiled"
 OLD = 86400.0  # seconds after which nobody works any more with the state of the programs that a folder belongs to
 # What the parser and the compiler look at in an environment.

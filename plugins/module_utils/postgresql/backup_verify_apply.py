@@ -133,10 +133,11 @@ class Verification:
         with self._alone(base), interruptible():
             clear(base)
             found, wal = self._repository()
-            if found is not None and wal is not None and self.restores:
-                self._restore(base, found, wal)
-            elif found is not None and wal is not None and self._named:
-                self._point(found, wal)
+            if found is not None and wal is not None:
+                if self.restores:
+                    self._restore(base, found, wal)
+                elif self._named:
+                    self._point(found, wal)
         self.proof["targets"] = {
             name: self.given[f"{name}_target_seconds"] for name in ("rto", "rpo") if self.given[f"{name}_target_seconds"]
         }
